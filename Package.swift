@@ -1,0 +1,139 @@
+// swift-tools-version: 6.3
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+/// Settings of every hand-written target. `SwiftSetting` cannot be filtered, so lists are built up.
+let common: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("InferIsolatedConformances"),
+    .enableUpcomingFeature("ImmutableWeakCaptures"),
+]
+let strict = common + [.strictMemorySafety()]
+let cStrict: [CSetting] = [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]
+
+let package = Package(
+    name: "thaw",
+    products: [
+        .executable(name: "thaw", targets: ["thaw"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.16.2"),
+    ],
+    targets: [
+        // Layer 0
+        .target(name: "CLinux", cSettings: cStrict),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        // Layer 1
+        .target(name: "Paging", swiftSettings: strict),
+        // Layer 2
+        .target(name: "PageWire", dependencies: ["Paging"], swiftSettings: strict),
+        .target(name: "LazyPages", dependencies: ["Paging"], swiftSettings: strict),
+        // Layer 3
+        .target(name: "LinuxSystem", dependencies: ["CLinux", "Paging"], swiftSettings: strict),
+        .target(name: "TLSSession", dependencies: ["COpenSSL", "LinuxSystem"], swiftSettings: strict),
+        // Layer 4
+        .target(name: "Userfaultfd", dependencies: ["CLinux", "LinuxSystem", "Paging"], swiftSettings: strict),
+        .target(name: "ProcessTrace", dependencies: ["CLinux", "LinuxSystem", "Paging"], swiftSettings: strict),
+        .target(name: "ProcessImage", dependencies: ["Paging"], swiftSettings: strict),
+        // Layer 5
+        .target(
+            name: "Checkpoint",
+            dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessImage", "ProcessTrace"],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "Restore",
+            dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessImage", "ProcessTrace", "Userfaultfd"],
+            swiftSettings: strict
+        ),
+        // Layer 6
+        .target(
+            name: "PageServer",
+            dependencies: [
+                "Checkpoint", "LinuxSystem", "PageWire", "Paging", "ProcessImage", "ProcessTrace", "TLSSession",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "LazyRestore",
+            dependencies: [
+                "LazyPages", "LinuxSystem", "PageWire", "Paging", "ProcessImage", "ProcessTrace", "Restore",
+                "TLSSession", "Userfaultfd",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+        // Layer 7
+        .target(
+            name: "Commands",
+            dependencies: [
+                "CLinux", "COpenSSL", "Checkpoint", "LazyRestore", "LinuxSystem", "PageServer", "Paging", "ProcessImage",
+                "ProcessTrace", "TLSSession", "Userfaultfd",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict
+        ),
+        // Layer 8
+        .executableTarget(name: "thaw", dependencies: ["Commands"], swiftSettings: strict),
+
+        // Tests. Programs that are moved are plain C, as users' programs are.
+        .executableTarget(name: "Victim", path: "Tests/Support/Victim", cSettings: cStrict, linkerSettings: [.linkedLibrary("pthread")]),
+        .target(
+            name: "TestSupport",
+            dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessTrace"],
+            path: "Tests/Support/TestSupport",
+            swiftSettings: strict
+        ),
+        .testTarget(name: "PagingTests", dependencies: ["Paging"], swiftSettings: strict),
+        .testTarget(name: "PageWireTests", dependencies: ["PageWire", "Paging"], swiftSettings: strict),
+        .testTarget(name: "LazyPagesTests", dependencies: ["LazyPages", "Paging"], swiftSettings: strict),
+        .testTarget(name: "LinuxSystemTests", dependencies: ["LinuxSystem", "CLinux", "Paging"], swiftSettings: strict),
+        .testTarget(name: "TLSSessionTests", dependencies: ["TLSSession", "LinuxSystem"], swiftSettings: strict),
+        .testTarget(
+            name: "UserfaultfdTests",
+            dependencies: ["Userfaultfd", "ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "ProcessTraceTests",
+            dependencies: ["ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim"],
+            swiftSettings: strict
+        ),
+        .testTarget(name: "ProcessImageTests", dependencies: ["ProcessImage", "Paging"], swiftSettings: strict),
+        .testTarget(
+            name: "CheckpointTests",
+            dependencies: [
+                "Checkpoint", "ProcessImage", "ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim",
+            ],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "RestoreTests",
+            dependencies: [
+                "Restore", "Checkpoint", "ProcessImage", "ProcessTrace", "Userfaultfd", "LinuxSystem", "CLinux", "Paging",
+                "TestSupport", "Victim",
+            ],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "SessionTests",
+            dependencies: ["PageServer", "LazyRestore", "PageWire", "TLSSession", "LinuxSystem", "TestSupport", "Victim"],
+            swiftSettings: strict
+        ),
+        .testTarget(name: "CommandsTests", dependencies: ["Commands", "LinuxSystem", "thaw"], swiftSettings: strict),
+        .testTarget(
+            name: "IntegrationTests",
+            dependencies: ["LinuxSystem", "CLinux", "ProcessTrace", "Paging", "TestSupport", "Victim", "thaw"],
+            swiftSettings: strict
+        ),
+    ]
+)
