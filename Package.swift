@@ -75,8 +75,8 @@ let package = Package(
         .target(
             name: "Commands",
             dependencies: [
-                "CLinux", "COpenSSL", "Checkpoint", "LazyRestore", "LinuxSystem", "PageServer", "Paging", "ProcessImage",
-                "ProcessTrace", "TLSSession", "Userfaultfd",
+                "CLinux", "COpenSSL", "Checkpoint", "LazyRestore", "LinuxSystem", "PageServer", "Paging",
+                "ProcessImage", "ProcessTrace", "TLSSession", "Userfaultfd",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -86,7 +86,12 @@ let package = Package(
         .executableTarget(name: "thaw", dependencies: ["Commands"], swiftSettings: strict),
 
         // Tests. Programs that are moved are plain C, as users' programs are.
-        .executableTarget(name: "Victim", path: "Tests/Support/Victim", cSettings: cStrict, linkerSettings: [.linkedLibrary("pthread")]),
+        .executableTarget(
+            name: "Victim",
+            path: "Tests/Support/Victim",
+            cSettings: cStrict,
+            linkerSettings: [.linkedLibrary("pthread")]
+        ),
         .target(
             name: "TestSupport",
             dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessTrace"],
@@ -96,7 +101,11 @@ let package = Package(
         .testTarget(name: "PagingTests", dependencies: ["Paging"], swiftSettings: strict),
         .testTarget(name: "PageWireTests", dependencies: ["PageWire", "Paging"], swiftSettings: strict),
         .testTarget(name: "LazyPagesTests", dependencies: ["LazyPages", "Paging"], swiftSettings: strict),
-        .testTarget(name: "LinuxSystemTests", dependencies: ["LinuxSystem", "CLinux", "Paging"], swiftSettings: strict),
+        .testTarget(
+            name: "LinuxSystemTests",
+            dependencies: ["LinuxSystem", "CLinux", "Paging"],
+            swiftSettings: strict
+        ),
         .testTarget(name: "TLSSessionTests", dependencies: ["TLSSession", "LinuxSystem"], swiftSettings: strict),
         .testTarget(
             name: "UserfaultfdTests",
@@ -112,21 +121,24 @@ let package = Package(
         .testTarget(
             name: "CheckpointTests",
             dependencies: [
-                "Checkpoint", "ProcessImage", "ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim",
+                "Checkpoint", "ProcessImage", "ProcessTrace", "LinuxSystem", "CLinux", "Paging",
+                "TestSupport", "Victim",
             ],
             swiftSettings: strict
         ),
         .testTarget(
             name: "RestoreTests",
             dependencies: [
-                "Restore", "Checkpoint", "ProcessImage", "ProcessTrace", "Userfaultfd", "LinuxSystem", "CLinux", "Paging",
-                "TestSupport", "Victim",
+                "Restore", "Checkpoint", "ProcessImage", "ProcessTrace", "Userfaultfd", "LinuxSystem", "CLinux",
+                "Paging", "TestSupport", "Victim",
             ],
             swiftSettings: strict
         ),
         .testTarget(
             name: "SessionTests",
-            dependencies: ["PageServer", "LazyRestore", "PageWire", "TLSSession", "LinuxSystem", "TestSupport", "Victim"],
+            dependencies: [
+                "PageServer", "LazyRestore", "PageWire", "TLSSession", "LinuxSystem", "TestSupport", "Victim",
+            ],
             swiftSettings: strict
         ),
         .testTarget(name: "CommandsTests", dependencies: ["Commands", "LinuxSystem", "thaw"], swiftSettings: strict),

@@ -28,7 +28,9 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     public func duplicate() throws(SystemCallError) -> OwnedDescriptor {
         let number = rawValue
         return OwnedDescriptor(
-            adopting: try systemCall("fcntl", operand: "F_DUPFD_CLOEXEC of \(number)") { fcntl(number, F_DUPFD_CLOEXEC, 3) }
+            adopting: try systemCall("fcntl", operand: "F_DUPFD_CLOEXEC of \(number)") {
+                fcntl(number, F_DUPFD_CLOEXEC, 3)
+            }
         )
     }
 }

@@ -35,7 +35,10 @@ public final class TransferBuffer {
     /// The memory from `offset` on, for the targets that hand it to the kernel or to OpenSSL.
     @unsafe
     package func pointer(at offset: Int, count: Int) -> UnsafeMutableRawPointer {
-        precondition(offset >= 0 && count >= 0 && offset <= capacity - count, "TransferBuffer: range outside of the buffer")
+        precondition(
+            offset >= 0 && count >= 0 && offset <= capacity - count,
+            "TransferBuffer: range outside of the buffer"
+        )
         return unsafe base + offset
     }
 
@@ -45,7 +48,10 @@ public final class TransferBuffer {
         _ body: (Span<UInt8>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         // SAFETY: the range is checked by pointer(at:count:), the mapping outlives the call, the span does not escape.
-        let bytes = unsafe UnsafeRawBufferPointer(start: pointer(at: range.lowerBound, count: range.count), count: range.count)
+        let bytes = unsafe UnsafeRawBufferPointer(
+            start: pointer(at: range.lowerBound, count: range.count),
+            count: range.count
+        )
         return try body(unsafe Span<UInt8>(_unsafeBytes: bytes))
     }
 
@@ -55,7 +61,10 @@ public final class TransferBuffer {
         _ body: (inout MutableSpan<UInt8>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         // SAFETY: as in withBytes; one thread uses the buffer at a time, so nobody else reads or writes it.
-        let bytes = unsafe UnsafeMutableRawBufferPointer(start: pointer(at: range.lowerBound, count: range.count), count: range.count)
+        let bytes = unsafe UnsafeMutableRawBufferPointer(
+            start: pointer(at: range.lowerBound, count: range.count),
+            count: range.count
+        )
         var span = unsafe MutableSpan<UInt8>(_unsafeElements: bytes.assumingMemoryBound(to: UInt8.self))
         return try body(&span)
     }

@@ -32,7 +32,9 @@ extension Archive {
     public mutating func field(_ text: inout String) throws(ProcessImageError) {
         var bytes = Array(text.utf8)
         try field(&bytes)
-        guard let decoded = String(validating: bytes, as: UTF8.self) else { throw ProcessImageError("a text that is not UTF-8") }
+        guard let decoded = String(validating: bytes, as: UTF8.self) else {
+            throw ProcessImageError("a text that is not UTF-8")
+        }
         text = decoded
     }
 
@@ -75,7 +77,9 @@ extension Archive {
     }
 
     /// A count and that many integers.
-    public mutating func field<Number: FixedWidthInteger & Sendable>(_ numbers: inout [Number]) throws(ProcessImageError) {
+    public mutating func field<Number: FixedWidthInteger & Sendable>(_ numbers: inout [Number])
+        throws(ProcessImageError)
+    {
         var count = try count(of: numbers.count)
         try field(&count)
         for index in 0..<Int(count) {
@@ -117,7 +121,9 @@ public struct ArchiveEncoder: Archive {
 
     /// Appends a count and bytes.
     public mutating func field(_ content: inout [UInt8]) throws(ProcessImageError) {
-        guard var count = UInt32(exactly: content.count) else { throw ProcessImageError("\(content.count) bytes in one field") }
+        guard var count = UInt32(exactly: content.count) else {
+            throw ProcessImageError("\(content.count) bytes in one field")
+        }
         try field(&count)
         bytes.append(contentsOf: content)
     }
@@ -134,7 +140,9 @@ public struct ArchiveDecoder: Archive {
     }
 
     /// Decodes one value that takes up all of `bytes`.
-    public static func decode<Value: ArchivedValue>(_: Value.Type, from bytes: [UInt8]) throws(ProcessImageError) -> Value {
+    public static func decode<Value: ArchivedValue>(_: Value.Type, from bytes: [UInt8]) throws(ProcessImageError)
+        -> Value
+    {
         var decoder = Self(bytes)
         var value = Value()
         try value.visit(&decoder)
@@ -147,7 +155,9 @@ public struct ArchiveDecoder: Archive {
     /// Reads an integer.
     public mutating func field<Number: FixedWidthInteger & Sendable>(_ number: inout Number) throws(ProcessImageError) {
         let width = Number.bitWidth / 8
-        guard bytes.count - offset >= width else { throw ProcessImageError("the end inside of a number", offset: offset) }
+        guard bytes.count - offset >= width else {
+            throw ProcessImageError("the end inside of a number", offset: offset)
+        }
         var result: Number = 0
         for index in 0..<width {
             result |= Number(truncatingIfNeeded: bytes[offset + index]) << (8 * index)

@@ -209,6 +209,8 @@ public struct EagerPages: ArchivedValue, Equatable {
         try archive.field(&object)
         try archive.field(&address)
         try archive.field(&bytes)
-        guard bytes.count <= Self.maximumBytes else { throw ProcessImageError("\(bytes.count) eager bytes in one piece") }
+        guard bytes.count <= Self.maximumBytes else {
+            throw ProcessImageError("\(bytes.count) eager bytes in one piece")
+        }
     }
 }

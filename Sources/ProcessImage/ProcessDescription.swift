@@ -23,7 +23,9 @@ public struct ProcessDescription: ArchivedValue, Equatable {
     public mutating func visit<A: Archive>(_ archive: inout A) throws(ProcessImageError) {
         try archive.field(&version)
         guard version == Self.currentVersion else {
-            throw ProcessImageError("version \(version); this thaw knows version \(Self.currentVersion): run the same thaw on both sides")
+            throw ProcessImageError(
+                "version \(version); this thaw knows version \(Self.currentVersion): run the same thaw on both sides"
+            )
         }
         try archive.field(&machine)
         try archive.field(&identity)

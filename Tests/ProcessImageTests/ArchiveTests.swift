@@ -58,7 +58,9 @@ struct SeededGenerator: RandomNumberGenerator {
     @Test func anotherVersionIsNamedWithTheRemedy() throws {
         var bytes = try ArchiveEncoder.encode(Samples.description)
         bytes[0] = 99
-        let error = #expect(throws: ProcessImageError.self) { try ArchiveDecoder.decode(ProcessDescription.self, from: bytes) }
+        let error = #expect(throws: ProcessImageError.self) {
+            try ArchiveDecoder.decode(ProcessDescription.self, from: bytes)
+        }
         #expect(error?.description.contains("version 99") == true)
         #expect(error?.description.contains("same thaw on both sides") == true)
     }
@@ -66,7 +68,9 @@ struct SeededGenerator: RandomNumberGenerator {
     @Test func aCountAboveTheInputAllocatesNothing() throws {
         // Version, empty machine up to the architecture's length, which claims 4 GiB.
         let bytes: [UInt8] = [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]
-        let error = #expect(throws: ProcessImageError.self) { try ArchiveDecoder.decode(ProcessDescription.self, from: bytes) }
+        let error = #expect(throws: ProcessImageError.self) {
+            try ArchiveDecoder.decode(ProcessDescription.self, from: bytes)
+        }
         #expect(error?.description.contains("4294967295 bytes where 0 are left") == true)
     }
 

@@ -20,7 +20,8 @@ enum Samples {
     /// Each sample beside an empty value of its type.
     static let pairs: [(any ArchivedValue, any ArchivedValue)] = [
         (description, ProcessDescription()), (machine, MachineDescription()), (identity, ProcessIdentity()),
-        (memory, MemoryDescription()), (mapping, MappingDescription()), (file, FileIdentity()), (object, SharedObject()),
+        (memory, MemoryDescription()), (mapping, MappingDescription()), (file, FileIdentity()),
+        (object, SharedObject()),
         (layout, MemoryLayoutFields()), (files, FileTable()), (descriptor, DescriptorEntry()), (open, OpenFile()),
         (watch, EpollWatch()), (pipe, Pipe()), (signals, SignalDescription()), (action, SignalAction()),
         (information, SignalInformation()), (timer, IntervalTimer()), (posixTimer, POSIXTimer()),
