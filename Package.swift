@@ -42,6 +42,12 @@ let package = Package(
         .target(name: "Userfaultfd", dependencies: ["CLinux", "LinuxSystem", "Paging"], swiftSettings: strict),
         .target(name: "ProcessTrace", dependencies: ["CLinux", "LinuxSystem", "Paging"], swiftSettings: strict),
         .target(name: "ProcessImage", dependencies: ["Paging"], swiftSettings: strict),
+        .target(name: "Reporting", dependencies: ["LinuxSystem"], swiftSettings: strict),
+        .target(
+            name: "FrameTransport",
+            dependencies: ["LinuxSystem", "PageWire", "Paging", "TLSSession"],
+            swiftSettings: strict
+        ),
         // Layer 5
         .target(
             name: "Checkpoint",
@@ -57,7 +63,8 @@ let package = Package(
         .target(
             name: "PageServer",
             dependencies: [
-                "Checkpoint", "LinuxSystem", "PageWire", "Paging", "ProcessImage", "ProcessTrace", "TLSSession",
+                "Checkpoint", "FrameTransport", "LinuxSystem", "PageWire", "Paging", "ProcessImage", "ProcessTrace",
+                "Reporting", "TLSSession",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
@@ -65,8 +72,8 @@ let package = Package(
         .target(
             name: "LazyRestore",
             dependencies: [
-                "LazyPages", "LinuxSystem", "PageWire", "Paging", "ProcessImage", "ProcessTrace", "Restore",
-                "TLSSession", "Userfaultfd",
+                "CLinux", "FrameTransport", "LazyPages", "LinuxSystem", "PageWire", "Paging", "ProcessImage",
+                "ProcessTrace", "Reporting", "Restore", "TLSSession", "Userfaultfd",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
@@ -75,8 +82,9 @@ let package = Package(
         .target(
             name: "Commands",
             dependencies: [
-                "CLinux", "COpenSSL", "Checkpoint", "LazyRestore", "LinuxSystem", "PageServer", "Paging",
-                "ProcessImage", "ProcessTrace", "TLSSession", "Userfaultfd",
+                "CLinux", "COpenSSL", "Checkpoint", "FrameTransport", "LazyRestore", "LinuxSystem", "PageServer",
+                "Paging",
+                "ProcessImage", "ProcessTrace", "Reporting", "TLSSession", "Userfaultfd",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+public import FrameTransport
+
+/// What `thaw restore` was asked to do.
+public struct RestoreOptions: Sendable {
+    /// Where the page server listens: a name or an address.
+    public var address = "127.0.0.1"
+    /// Its TCP port.
+    public var port: UInt16
+    /// Certificates and key of this side.
+    public var tls = TLSLocation()
+    /// The name that the page server's certificate must carry; nil for ``address``.
+    public var serverName: String?
+    /// Own pid and mount namespace, so that the original thread ids are free.
+    public var newPIDNamespace = false
+    /// Every page is fetched before the process runs.
+    public var eager = false
+    /// Whether to stay until the restored process ends, to pass signals on to it and to return its status.
+    public var attached = true
+    /// How long a connection may take to come about.
+    public var connectTimeout = Duration.seconds(10)
+    /// How long the page server may take to freeze the process, and each answer after that.
+    public var answerTimeout = Duration.seconds(60)
+
+    /// Defaults for a page server on this machine.
+    public init(port: UInt16) {
+        self.port = port
+    }
+}
+
+/// How far a restore is, several times a second.
+public struct RestoreProgress: Sendable, Equatable {
+    /// Pages that are there.
+    public var residentPages: UInt64 = 0
+    /// Pages that exist in the process; 0 until the page map has come.
+    public var totalPages: UInt64 = 0
+    /// Bytes of pages received so far.
+    public var bytesReceived: UInt64 = 0
+    /// Faults that threads have waited for so far.
+    public var faults: UInt64 = 0
+    /// Since the process runs.
+    public var elapsed = Duration.zero
+    /// The last report: nothing is owed any more, or draining has ended otherwise.
+    public var isLast = false
+
+    /// A restore that has just begun.
+    public init() {}
+}
+
+/// What a restore tells its command while it runs; called on the thread that runs the session.
+public struct RestoreCallbacks: Sendable {
+    /// The process runs; its pid as the command sees it. A detached restore answers its caller now.
+    public var onRunning: @Sendable (Int32) -> Void = { _ in }
+    /// Progress, about five times a second until the process is resident.
+    public var onProgress: (@Sendable (RestoreProgress) -> Void)?
+
+    /// Callbacks that do nothing.
+    public init() {}
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+public import Logging
+public import Reporting
+
+/// The destination's half of a move: connect, build, ask for the grant, run, serve faults, drain, complete.
+public struct RestoreSession {
+    private let options: RestoreOptions
+    private let callbacks: RestoreCallbacks
+    private let logger: Logger
+    private let status: StatusSink
+
+    /// Prepares a session; nothing happens before ``run()``.
+    public init(options: RestoreOptions, callbacks: RestoreCallbacks = .init(), logger: Logger, status: StatusSink) {
+        self.options = options
+        self.callbacks = callbacks
+        self.logger = logger
+        self.status = status
+    }
+
+    /// Runs the session to its end on the calling thread, which becomes the tracer of the process that it builds.
+    ///
+    /// Never throws: whatever goes wrong is in the outcome. Attached, it returns when the restored process has ended, with its status;
+    /// detached, when every page is there. Blocks the signals that it forwards in the calling thread and reads them itself.
+    public func run() -> (outcome: Outcome, statistics: SessionStatistics) {
+        let failure = SessionFailure(.unavailable, "restore is not there yet")
+        status.report(.failed(code: failure.code.rawValue, message: failure.message))
+        return (Outcome(failure), SessionStatistics())
+    }
+}
