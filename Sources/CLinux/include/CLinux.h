@@ -3,7 +3,9 @@
 // What Swift's Glibc module lacks: one function a system call, no policy, no allocation, -errno on failure.
 #pragma once
 
+#include "clinux_daemon.h"
 #include "clinux_pagemap.h"
+#include "clinux_probe.h"
 #include "clinux_process.h"
 #include "clinux_ptrace.h"
 #include "clinux_socket.h"

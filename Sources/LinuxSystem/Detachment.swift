@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CLinux
+internal import Glibc
+
+/// Going into the background: the program starts itself again, and waits until its second self says how the start went.
+public enum Detachment {
+    /// The environment variable through which the second self learns where to report.
+    private static let variable = "THAW_REPORT_DESCRIPTOR"
+
+    /// How the start of the second self went.
+    public enum Outcome: Hashable, Sendable {
+        /// It reported this exit code; 0 means that it runs on.
+        case reported(UInt8)
+        /// It ended without a report: its wait status, see waitpid(2).
+        case ended(status: Int32)
+    }
+
+    /// The descriptor to report on, when this is the second self.
+    ///
+    /// Found once: the variable is removed, so that no child of ours takes itself for it.
+    public static func takeReport() -> Report? {
+        // SAFETY: called before the first thread, so nobody changes the environment meanwhile; the text is copied.
+        guard let text = unsafe getenv(variable), let number = unsafe Int32(String(cString: text)) else { return nil }
+        // SAFETY: as above.
+        unsafe unsetenv(variable)
+        guard fcntl(number, F_SETFD, FD_CLOEXEC) == 0 else { return nil }
+        return Report(descriptor: OwnedDescriptor(adopting: number))
+    }
+
+    /// Starts the same command again in a session of its own and waits for its report.
+    public static func start() throws(SystemCallError) -> Outcome {
+        // SAFETY: a NUL-terminated text that lives through the call.
+        let answer = try checked("posix_spawn", unsafe clinux_daemon_start(variable), operand: "/proc/self/exe")
+        let pid = pid_t(answer & 0xffff_ffff)
+        let report = OwnedDescriptor(adopting: Int32(answer >> 32))
+        var code: UInt8 = 0
+        let count = try systemCall("read", operand: "the report of process \(pid)") {
+            // SAFETY: one byte that lives through the call.
+            unsafe read(report.rawValue, &code, 1)
+        }
+        if count == 1 && code == 0 { return .reported(0) }
+        // It is about to end, or has ended: nothing else closes the pipe.
+        var status: Int32 = 0
+        try systemCall("waitpid", operand: "\(pid)") {
+            // SAFETY: the status lives through the call.
+            unsafe waitpid(pid, &status, 0)
+        }
+        return count == 1 ? .reported(code) : .ended(status: status)
+    }
+
+    /// What the second self says to the first, once.
+    public struct Report: ~Copyable, Sendable {
+        private let descriptor: OwnedDescriptor
+
+        fileprivate init(descriptor: consuming OwnedDescriptor) {
+            self.descriptor = descriptor
+        }
+
+        /// Lets the first self end with `code`.
+        ///
+        /// With code 0 this program gives up its terminal: streams that lead to a terminal or a pipe now lead to /dev/null,
+        /// files stay.
+        public consuming func send(code: UInt8) {
+            if code == 0 {
+                // When it fails the streams stay open, which harms nobody but the reader of a pipe that waits for its end.
+                _ = clinux_daemon_close_streams()
+            }
+            var code = code
+            // SAFETY: one byte that lives through the call. A first self that has been killed needs no report.
+            _ = unsafe write(descriptor.rawValue, &code, 1)
+        }
+    }
+}
