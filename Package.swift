@@ -100,12 +100,15 @@ let package = Package(
             cSettings: cStrict,
             linkerSettings: [.linkedLibrary("pthread")]
         ),
+        .target(name: "CTestSupport", path: "Tests/Support/CTestSupport", cSettings: cStrict),
+        // Depends on nothing of the product, so that it can contradict it.
         .target(
             name: "TestSupport",
-            dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessTrace"],
+            dependencies: ["CTestSupport"],
             path: "Tests/Support/TestSupport",
             swiftSettings: strict
         ),
+        .testTarget(name: "SupportTests", dependencies: ["TestSupport", "Victim"], swiftSettings: strict),
         .testTarget(name: "PagingTests", dependencies: ["Paging"], swiftSettings: strict),
         .testTarget(name: "PageWireTests", dependencies: ["PageWire", "Paging"], swiftSettings: strict),
         .testTarget(name: "LazyPagesTests", dependencies: ["LazyPages", "Paging"], swiftSettings: strict),

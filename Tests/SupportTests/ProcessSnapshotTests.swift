@@ -1,0 +1,28 @@
+import TestSupport
+// SPDX-License-Identifier: Apache-2.0
+import Testing
+
+/// The comparison that other tests trust must see a change, and must see none where there is none.
+@Suite(.serialized, .timeLimit(.minutes(1)))
+struct ProcessSnapshotTests {
+    @Test func undisturbedProcessDoesNotDiffer() throws {
+        try withProcess("/bin/sleep", ["1000"]) { process in
+            try wait(for: "sleep to sleep") { try readText("/proc/\(process.pid)/comm") == "sleep\n" }
+            try wait(for: "sleep to be in its call") { processState(process.pid) == "S" }
+            let before = try ProcessSnapshot(of: process.pid)
+            let after = try ProcessSnapshot(of: process.pid)
+            #expect(after.changes(since: before) == [])
+        }
+    }
+
+    @Test func stoppedProcessDiffers() throws {
+        try withProcess("/bin/sleep", ["1000"]) { process in
+            try wait(for: "sleep to be in its call") { processState(process.pid) == "S" }
+            let before = try ProcessSnapshot(of: process.pid)
+            process.signal(19)
+            try wait(for: "the stop") { processState(process.pid) == "T" }
+            let changes = try ProcessSnapshot(of: process.pid).changes(since: before)
+            #expect(changes.contains { $0.contains("State: T") })
+        }
+    }
+}
