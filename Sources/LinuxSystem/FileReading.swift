@@ -26,6 +26,8 @@ public struct FileStatus: Hashable, Sendable {
     public let representedDevice: UInt64
     /// Number of names.
     public let links: UInt64
+    /// Modification time, nanoseconds since 1970.
+    public let modified: Int64
 
     init(_ status: stat) {
         kind =
@@ -47,6 +49,7 @@ public struct FileStatus: Hashable, Sendable {
         inode = UInt64(status.st_ino)
         representedDevice = UInt64(status.st_rdev)
         links = UInt64(status.st_nlink)
+        modified = Int64(status.st_mtim.tv_sec) &* 1_000_000_000 &+ Int64(status.st_mtim.tv_nsec)
     }
 
     /// Of a path; symbolic links are followed.
