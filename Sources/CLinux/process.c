@@ -115,8 +115,6 @@ int clinux_get_robust_list(int tid, uint64_t *head, uint64_t *length) {
     return result < 0 ? -errno : 0;
 }
 
-int clinux_gettid(void) { return gettid(); }
-
 #if defined(__x86_64__)
 void clinux_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *registers) {
     __cpuid_count(leaf, subleaf, registers[0], registers[1], registers[2], registers[3]);

@@ -71,9 +71,6 @@ int clinux_tgkill(int pid, int tid, int signal);
 /// get_robust_list(2) of a thread (0: the caller). Returns 0 or -errno.
 int clinux_get_robust_list(int tid, uint64_t *_Nonnull head, uint64_t *_Nonnull length);
 
-/// gettid(2).
-int clinux_gettid(void);
-
 #if defined(__x86_64__)
 /// CPUID leaf and subleaf: eax, ebx, ecx, edx into four words.
 void clinux_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull registers);
