@@ -148,7 +148,9 @@ let package = Package(
         .testTarget(
             name: "SessionTests",
             dependencies: [
-                "PageServer", "LazyRestore", "PageWire", "TLSSession", "LinuxSystem", "TestSupport", "Victim",
+                "PageServer", "LazyRestore", "FrameTransport", "PageWire", "Paging", "ProcessImage", "Reporting",
+                "TLSSession", "LinuxSystem", "CLinux", "TestSupport", "Victim",
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
         ),

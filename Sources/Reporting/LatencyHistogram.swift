@@ -6,6 +6,8 @@ public struct LatencyHistogram: Sendable, Equatable {
     private static let perOctave = 32
     private static let octaves = 40
     private var buckets = [UInt64](repeating: 0, count: Self.octaves * Self.perOctave)
+    /// One bucket for each bit width of the whole microseconds.
+    private var microseconds = [UInt64](repeating: 0, count: 64)
     /// How many durations were recorded.
     public private(set) var count: UInt64 = 0
     /// The longest of them.
@@ -19,6 +21,7 @@ public struct LatencyHistogram: Sendable, Equatable {
     /// Counts one duration.
     public mutating func record(nanoseconds: UInt64) {
         buckets[Self.bucket(of: nanoseconds)] += 1
+        microseconds[UInt64.bitWidth - (nanoseconds / 1000).leadingZeroBitCount] += 1
         count += 1
         maximum = max(maximum, nanoseconds)
         total &+= nanoseconds
@@ -27,6 +30,7 @@ public struct LatencyHistogram: Sendable, Equatable {
     /// Adds what another histogram counted.
     public mutating func merge(_ other: Self) {
         for index in buckets.indices { buckets[index] += other.buckets[index] }
+        for index in microseconds.indices { microseconds[index] += other.microseconds[index] }
         count += other.count
         maximum = max(maximum, other.maximum)
         total &+= other.total
@@ -46,19 +50,9 @@ public struct LatencyHistogram: Sendable, Equatable {
 
     /// Counts by powers of two of microseconds: `(upper bound in microseconds, count)`, without empty ends.
     public var byMicroseconds: [(upperBound: UInt64, count: UInt64)] {
-        var counts: [(upperBound: UInt64, count: UInt64)] = []
-        var bound: UInt64 = 1
-        for index in buckets.indices {
-            while Self.lowerBound(of: index) >= bound * 1000 {
-                if counts.last?.upperBound != bound { counts.append((bound, 0)) }
-                bound *= 2
-            }
-            if counts.last?.upperBound != bound { counts.append((bound, 0)) }
-            counts[counts.count - 1].count += buckets[index]
-        }
-        let first = counts.firstIndex { $0.count > 0 } ?? counts.count
-        let last = counts.lastIndex { $0.count > 0 } ?? -1
-        return first <= last ? Array(counts[first...last]) : []
+        guard let first = microseconds.firstIndex(where: { $0 > 0 }), let last = microseconds.lastIndex(where: { $0 > 0 })
+        else { return [] }
+        return (first...last).map { (1 << UInt64($0), microseconds[$0]) }
     }
 
     private static func bucket(of nanoseconds: UInt64) -> Int {

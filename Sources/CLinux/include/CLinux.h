@@ -4,6 +4,7 @@
 #pragma once
 
 #include "clinux_daemon.h"
+#include "clinux_guardian.h"
 #include "clinux_pagemap.h"
 #include "clinux_probe.h"
 #include "clinux_process.h"

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The guardian: a small process that holds a second reference to the userfaultfds of a restored process. When the last reference to
+// a userfaultfd is closed, threads that wait for a page go on with zeros; with a guardian the death of the restorer ends the restored
+// process instead.
+//
+// In C, because it lives in a forked copy of a process with threads, where only async-signal-safe calls are allowed. It can go when
+// the guardian is a program of its own.
+#pragma once
+
+#include <stdint.h>
+
+/// What is told to the guardian with a descriptor.
+enum clinux_guardian_message {
+    /// A userfaultfd to hold until released.
+    CLINUX_GUARDIAN_HOLD = 'h',
+    /// A pidfd of a process to kill, with its descendants, when the caller of clinux_guardian_start() dies before it released.
+    CLINUX_GUARDIAN_KILL = 'k',
+};
+
+/// Starts the guardian by two forks, so that it is nobody's child here: an own session, every signal blocked, no descriptor but its
+/// end of the channel. Returns the caller's end (close-on-exec), which nobody else may hold open, or -errno.
+int clinux_guardian_start(void);
+
+/// Hands a duplicate of `descriptor` to the guardian and waits until it holds it; `pid` is the process of a pidfd, else 0.
+/// Returns 0, or -errno; -EPIPE when the guardian is gone.
+int clinux_guardian_tell(int channel, enum clinux_guardian_message message, int descriptor, int32_t pid);
+
+/// Nothing is owed any more: the guardian closes everything and ends. Returns 0 when it has, or -errno.
+int clinux_guardian_release(int channel);

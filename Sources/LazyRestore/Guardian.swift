@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CLinux
+internal import LinuxSystem
+
+/// A process beside this one that keeps the restored process from reading zeros when this one dies.
+///
+/// It holds every userfaultfd of the restored process and its children. As long as it does, a thread that touches a page that is still
+/// owed waits. When this process ends before ``release()``, however it ends, the guardian kills the restored process with its
+/// descendants, and goes on holding the userfaultfds until their memory is gone.
+///
+/// A thread inside of a system call cannot be stopped while it waits for a page (it spins), but it can be killed.
+final class Guardian: Sendable {
+    private let channel: OwnedDescriptor
+    private let order = Lock(())
+
+    /// Starts the guardian; to be called before keys are loaded, since the guardian keeps a copy of this process's memory.
+    init() throws(SystemCallError) {
+        channel = OwnedDescriptor(adopting: try checked("fork", clinux_guardian_start(), operand: "guardian"))
+    }
+
+    /// Readable when the guardian has died.
+    var descriptor: Int32 { channel.rawValue }
+
+    /// Gives the guardian a reference to a userfaultfd; returns when it has it.
+    func hold(userfaultfd descriptor: Int32) throws(SystemCallError) {
+        try tell(CLINUX_GUARDIAN_HOLD, descriptor, pid: 0)
+    }
+
+    /// Names a process to kill when this one dies; returns when the guardian knows it.
+    ///
+    /// - Parameters:
+    ///   - pidfd: the process, pidfd_open(2).
+    ///   - pid: its pid as seen from here, to find its descendants by.
+    func doom(pidfd: Int32, pid: Int32) throws(SystemCallError) {
+        try tell(CLINUX_GUARDIAN_KILL, pidfd, pid: pid)
+    }
+
+    /// Nothing is owed any more: the guardian closes its references and ends.
+    func release() throws(SystemCallError) {
+        let number = channel.rawValue
+        try order.withLock { _ throws(SystemCallError) in
+            _ = try checked("sendmsg", clinux_guardian_release(number), operand: "guardian")
+        }
+    }
+
+    private func tell(
+        _ message: clinux_guardian_message,
+        _ descriptor: Int32,
+        pid: Int32
+    ) throws(SystemCallError) {
+        let number = channel.rawValue
+        try order.withLock { _ throws(SystemCallError) in
+            _ = try checked("sendmsg", clinux_guardian_tell(number, message, descriptor, pid), operand: "guardian")
+        }
+    }
+}
