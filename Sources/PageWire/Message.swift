@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+public import Paging
+
+/// Every frame that is not a ``PageFrame``: greetings, the control connection, and the page map.
+///
+/// These are few, so they are values with arrays inside; the frames of the fault path are ``PageFrame``s and allocate nothing.
+public enum Message: Hashable, Sendable {
+    /// Destination → source, first on every connection. `session` is ``SessionIdentifier/none`` on a control connection, which
+    /// opens a session, and the identifier from ``welcome(session:)`` on the others.
+    case hello(connection: ConnectionKind, session: SessionIdentifier)
+    /// Source → destination, the answer to a greeting that is accepted.
+    case welcome(session: SessionIdentifier)
+    /// Source → destination, the answer to a greeting that is not; then the source closes. `code` is an exit code of the command.
+    case refused(code: UInt16, text: String)
+
+    /// Either way on control: the sender gives the restore up and says why. `code` is an exit code of the command.
+    case abort(code: UInt16, text: String)
+    /// Either way on control, at any time; answered by ``pong``.
+    case ping
+    /// The answer to ``ping``.
+    case pong
+
+    /// Destination → source: freeze the process and describe it.
+    case describe(DescribeOptions)
+    /// Source → destination: `bytes` are those from `offset` on of an encoded process description of `total` bytes.
+    case description(total: UInt64, offset: UInt64, bytes: [UInt8])
+    /// Source → destination: one encoded `EagerPages` value of the process image.
+    case eagerPages([UInt8])
+    /// Source → destination: that was all. `pages` counts the pages of all `eagerPages`; `digest` is over them.
+    case handedOver(PageTally)
+    /// Destination → source: the process is built, stopped, and every lazy mapping is registered. Asks for the grant.
+    case built
+    /// Source → destination: let it run. The source process never runs again by itself. `guards` are the guard ranges to set up.
+    case grant(guards: [PageRun])
+    /// Destination → source: the threads have been let go.
+    case running
+    /// Destination → source: every page of the page map has arrived and is installed.
+    case complete(PageTally)
+    /// Source → destination: count and digest match; nothing more is owed by either side.
+    case acknowledged
+
+    /// Source → destination on bulk: runs of lazy pages that exist at the source. Every page outside of all runs is zeros.
+    case pageMap(runs: [PageRun], isLast: Bool)
+    /// Source → destination on bulk: every page of the page map has been sent on this or the fault connection. `pages` is how many
+    /// the page map holds.
+    case drained(pages: UInt64)
+
+    /// The kind of the frame.
+    public var kind: FrameKind {
+        switch self {
+        case .hello: .hello
+        case .welcome: .welcome
+        case .refused: .refused
+        case .abort: .abort
+        case .ping: .ping
+        case .pong: .pong
+        case .describe: .describe
+        case .description: .description
+        case .eagerPages: .eagerPages
+        case .handedOver: .handedOver
+        case .built: .built
+        case .grant: .grant
+        case .running: .running
+        case .complete: .complete
+        case .acknowledged: .acknowledged
+        case .pageMap: .pageMap
+        case .drained: .drained
+        }
+    }
+}
+
+/// What a destination wishes for its description.
+public struct DescribeOptions: OptionSet, Hashable, Sendable {
+    /// The options as bits.
+    public let rawValue: UInt32
+
+    /// Takes the options as bits.
+    public init(rawValue: UInt32) {
+        self.rawValue = rawValue
+    }
+
+    /// Send all memory eagerly: nothing is left to fetch after the process runs.
+    public static let eager = DescribeOptions(rawValue: 1)
+
+    /// Every option of this version.
+    static let known: DescribeOptions = [.eager]
+}
+
+/// How many pages, and the digest over them.
+public struct PageTally: Hashable, Sendable, CustomStringConvertible {
+    /// Number of pages.
+    public var pages: UInt64
+    /// The upper half of the digest.
+    public var high: UInt64
+    /// The lower half of the digest.
+    public var low: UInt64
+
+    /// A tally by its parts.
+    public init(pages: UInt64, high: UInt64, low: UInt64) {
+        self.pages = pages
+        self.high = high
+        self.low = low
+    }
+
+    /// The tally of a digest.
+    public init(_ digest: PageDigest) {
+        self.init(pages: digest.count, high: digest.value.high, low: digest.value.low)
+    }
+
+    /// The digest as 32 hexadecimal digits.
+    public var digest: String {
+        PageDigest(count: pages, high: high, low: low).description
+    }
+
+    /// As `17 pages, digest 00…ff`.
+    public var description: String {
+        "\(pages) pages, digest \(digest)"
+    }
+}
