@@ -154,7 +154,15 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
-        .testTarget(name: "CommandsTests", dependencies: ["Commands", "LinuxSystem", "thaw"], swiftSettings: strict),
+        .testTarget(
+            name: "CommandsTests",
+            dependencies: [
+                "Commands", "LazyRestore", "LinuxSystem", "Reporting", "TestSupport", "thaw",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            exclude: ["Golden"],
+            swiftSettings: strict
+        ),
         .testTarget(
             name: "IntegrationTests",
             dependencies: ["LinuxSystem", "CLinux", "ProcessTrace", "Paging", "TestSupport", "Victim", "thaw"],

@@ -49,18 +49,24 @@ public enum Detachment {
     }
 
     /// What the second self says to the first, once.
-    public struct Report: ~Copyable, Sendable {
-        private let descriptor: OwnedDescriptor
+    public final class Report: Sendable {
+        private let pending: Lock<Int32?>
 
         fileprivate init(descriptor: consuming OwnedDescriptor) {
-            self.descriptor = descriptor
+            pending = Lock(descriptor.release())
         }
 
-        /// Lets the first self end with `code`.
+        /// Lets the first self end with `code`; a second report says nothing.
         ///
         /// With code 0 this program gives up its terminal: streams that lead to a terminal or a pipe now lead to /dev/null,
         /// files stay.
-        public consuming func send(code: UInt8) {
+        public func send(code: UInt8) {
+            let number = pending.withLock { number in
+                defer { number = nil }
+                return number
+            }
+            guard let number else { return }
+            let descriptor = OwnedDescriptor(adopting: number)
             if code == 0 {
                 // When it fails the streams stay open, which harms nobody but the reader of a pipe that waits for its end.
                 _ = clinux_daemon_close_streams()

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ArgumentParser
+internal import PageServer
+internal import Reporting
+
+/// `thaw page-server`: the source's side of a move.
+struct PageServerCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "page-server",
+        abstract: "Offer a running process to an authorised restorer.",
+        discussion: """
+            Examines the process while it runs, listens, freezes it when a restorer has been authorised, and serves its \
+            memory until everything has arrived. Before the restorer has been granted the process, any failure lets it \
+            run on as if nothing had happened; after that it stays frozen whatever becomes of the connection.
+
+            examples:
+              thaw page-server -t 1234 --port 7443 --tls-dir certs/dev
+              thaw page-server -t 1234 --address 192.0.2.7 --port 7443 \\
+                --tls-dir /etc/thaw --allow restorer.example --status-fd 3 3>status
+            """
+    )
+
+    @Option(
+        name: [.customShort("t"), .customLong("tree")],
+        help: ArgumentHelp("The process to move.", valueName: "pid")
+    )
+    var pid: Int32
+
+    @Option(name: .long, help: ArgumentHelp("Listen on this address or name.", valueName: "host"))
+    var address = "127.0.0.1"
+
+    @Option(name: .long, help: ArgumentHelp("Listen on this TCP port; 0 picks a free one.", valueName: "n"))
+    var port: UInt16 = 0
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Serve only peers whose certificate carries this DNS name or URI; may be given several times. "
+                + "Without it any peer that the authority has certified is served.",
+            valueName: "name"
+        )
+    )
+    var allow: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "What becomes of the process once everything has arrived: kill, stop, or continue (which makes a clone).",
+            valueName: "action"
+        )
+    )
+    var onComplete = OnComplete.kill
+
+    @OptionGroup(title: "TLS options")
+    var tls: TLSOptions
+
+    @OptionGroup(title: "Reporting options")
+    var reporting: ReportingOptions
+
+    @OptionGroup(title: "Logging options")
+    var logging: LoggingOptions
+
+    func validate() throws {
+        guard pid > 0 else { throw ValidationError("'-t \(pid)' is no process id.") }
+        guard !allow.contains("") else { throw ValidationError("'--allow' needs a name.") }
+    }
+
+    func run() throws {
+        var options = PageServerOptions(pid: pid)
+        options.address = address
+        options.port = port
+        options.tls = tls.location
+        options.allow = allow
+        options.onComplete = onComplete.action
+        let report = try SessionReport(options: reporting, logger: logging.makeLogger())
+        let session = PageServerSession(options: options, logger: report.logger, status: report.status)
+        let (outcome, statistics) = session.run()
+        let status = try report.finish(outcome, statistics)
+        guard status == 0 else { throw ArgumentParser.ExitCode(status) }
+    }
+}
+
+/// The words of `--on-complete`.
+enum OnComplete: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case kill
+    case stop
+    case `continue`
+
+    var action: CompletionAction {
+        switch self {
+        case .kill: .kill
+        case .stop: .stop
+        case .continue: .continue
+        }
+    }
+}

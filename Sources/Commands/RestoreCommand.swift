@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ArgumentParser
+internal import LazyRestore
+internal import LinuxSystem
+internal import Logging
+internal import Reporting
+
+/// `thaw restore`: the destination's side of a move.
+struct RestoreCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "restore",
+        abstract: "Rebuild a process here and run it, lazily.",
+        discussion: """
+            Fetches the description of the process from a page server, builds it, and lets it run; its memory arrives on \
+            first touch and in the background. Stays until the process ends, passes signals on to it, and exits with its \
+            status (128 + signal for a signal).
+
+            examples:
+              thaw restore --address 192.0.2.7 --port 7443 --tls-dir certs/dev
+              thaw restore --port 7443 --tls-dir certs/dev --new-pid-namespace \\
+                --detach --restored-pidfile moved.pid
+            """
+    )
+
+    @Option(name: .long, help: ArgumentHelp("Where the page server listens.", valueName: "host"))
+    var address = "127.0.0.1"
+
+    @Option(name: .long, help: ArgumentHelp("TCP port of the page server.", valueName: "n"))
+    var port: UInt16
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Name that the page server's certificate must carry; without it the address.",
+            valueName: "name"
+        )
+    )
+    var serverName: String?
+
+    @Flag(
+        name: .customLong("new-pid-namespace"),
+        help: ArgumentHelp(
+            "Own pid and mount namespace with a fresh /proc, so that the original thread ids are free; needed when "
+                + "source and destination are one machine."
+        )
+    )
+    var newPIDNamespace = false
+
+    @Flag(name: .long, help: "Fetch everything before the process runs.")
+    var eager = false
+
+    @Flag(
+        name: .long,
+        help: "Return 0 as soon as the process runs; a daemon fetches the rest and ends when everything is there."
+    )
+    var detach = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Write the pid of the restored process, as seen from here, to this file.",
+            valueName: "file"
+        ),
+        completion: .file()
+    )
+    var restoredPidfile: String?
+
+    @Flag(name: .long, help: "No progress line; there is none anyway when standard error is not a terminal.")
+    var noProgress = false
+
+    @OptionGroup(title: "TLS options")
+    var tls: TLSOptions
+
+    @OptionGroup(title: "Reporting options")
+    var reporting: ReportingOptions
+
+    @OptionGroup(title: "Logging options")
+    var logging: LoggingOptions
+
+    func validate() throws {
+        guard port > 0 else { throw ValidationError("'--port' must be the port that the page server names.") }
+        guard !address.isEmpty else { throw ValidationError("'--address' needs a name or an address.") }
+    }
+
+    func run() throws {
+        guard detach else { return try restore(reportingTo: nil) }
+        guard let caller = Detachment.takeReport() else { return try runInBackground() }
+        do {
+            try restore(reportingTo: caller)
+        } catch {
+            // Says nothing when the process already runs: the caller has gone with 0.
+            caller.send(code: UInt8(clamping: Self.status(of: error)))
+            throw error
+        }
+    }
+
+    /// Starts this command again as a daemon; its words until the process runs come out of the same descriptors.
+    private func runInBackground() throws {
+        let outcome: Detachment.Outcome
+        do throws(SystemCallError) {
+            outcome = try Detachment.start()
+        } catch {
+            throw SessionFailure(.systemCall, "The daemon could not be started: \(error).")
+        }
+        switch outcome {
+        case .reported(0): return
+        case .reported(let code): throw ArgumentParser.ExitCode(Int32(code))
+        case .ended(let status):
+            throw SessionFailure(.bug, "The daemon ended before the process ran (wait status \(status)).")
+        }
+    }
+
+    private func restore(reportingTo caller: Detachment.Report?) throws {
+        let line = showsProgress ? ProgressLine() : nil
+        let report = try SessionReport(options: reporting, logger: logging.makeLogger(over: line))
+        var callbacks = RestoreCallbacks()
+        callbacks.onRunning = { [restoredPidfile, logger = report.logger] pid in
+            Self.announce(pid: pid, in: restoredPidfile, logger: logger)
+            caller?.send(code: 0)
+        }
+        if let line { callbacks.onProgress = { line.show($0) } }
+        let session = RestoreSession(
+            options: options,
+            callbacks: callbacks,
+            logger: report.logger,
+            status: report.status
+        )
+        let (outcome, statistics) = session.run()
+        let status = try report.finish(outcome, statistics)
+        guard status == 0 else { throw ArgumentParser.ExitCode(status) }
+    }
+
+    private var options: RestoreOptions {
+        var options = RestoreOptions(port: port)
+        options.address = address
+        options.tls = tls.location
+        options.serverName = serverName
+        options.newPIDNamespace = newPIDNamespace
+        options.eager = eager
+        options.attached = !detach
+        return options
+    }
+
+    private var showsProgress: Bool {
+        !noProgress && !detach && !logging.quiet && StandardStream.error.isTerminal
+    }
+
+    private static func announce(pid: Int32, in path: String?, logger: Logger) {
+        guard let path else { return }
+        do throws(SessionFailure) {
+            try SessionReport.write("\(pid)\n", to: path, option: "--restored-pidfile")
+        } catch {
+            // The process runs; it would be wrong to end it for a file.
+            logger.error("The pid file could not be written.", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    private static func status(of error: any Error) -> Int32 {
+        if let failure = error as? SessionFailure { return failure.code.rawValue }
+        return (error as? ArgumentParser.ExitCode)?.rawValue ?? Reporting.ExitCode.bug.rawValue
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+import TestSupport
+import Testing
+
+@Suite(.serialized, .timeLimit(.minutes(1)))
+struct UsageTests {
+    private static let tls = ["--tls-dir", "/nonexistent"]
+
+    /// What is wrong, and what the message must name.
+    private static let wrong: [(arguments: [String], named: String)] = [
+        (["bogus"], "bogus"),
+        (["page-server"], "--tree"),
+        (["page-server", "-t", "1", "--bogus"] + tls, "--bogus"),
+        (["page-server", "-t", "x"] + tls, "'x'"),
+        (["page-server", "--tree=-1"] + tls, "-1"),
+        (["page-server", "-t", "0"] + tls, "'-t 0'"),
+        (["page-server", "-t", "1", "--port", "65536"] + tls, "65536"),
+        (["page-server", "-t", "1", "--on-complete", "explode"] + tls, "explode"),
+        (["page-server", "-t", "1", "--allow", ""] + tls, "--allow"),
+        (["page-server", "-t", "1"], "--tls-dir"),
+        (["page-server", "-t", "1", "--tls-cacert", "a", "--tls-key", "b"], "--tls-cert"),
+        (["restore"] + tls, "--port"),
+        (["restore", "--port", "0"] + tls, "--port"),
+        (["restore", "--port", "1", "--address", ""] + tls, "--address"),
+        (["restore", "--port", "1"], "no switch that turns TLS off"),
+        (["restore", "--port", "1", "--quiet", "-v"] + tls, "'--quiet' and '--verbose'"),
+        (["restore", "--port", "1", "--log-format", "xml"] + tls, "xml"),
+        (["restore", "--port", "1", "--status-fd", "9"] + tls, "'--status-fd 9' is not open"),
+        (["restore", "--port", "1", "--status-fd=-1"] + tls, "-1"),
+        (["restore", "--port", "1", "--status-fd", "0"] + tls, "reading only"),
+        (["check", "--format", "xml"], "xml"),
+    ]
+
+    @Test(arguments: wrong)
+    func wrongUsageExitsWith64AndNamesTheOption(arguments: [String], named: String) throws {
+        let run = try CommandRun(arguments)
+        #expect(run.ending == .exited(64))
+        #expect(run.errors.contains(named), "\(run.errors)")
+        #expect(run.output.isEmpty)
+    }
+
+    @Test
+    func aPidfileThatCannotBeWrittenIsNamed() throws {
+        let run = try CommandRun(
+            ["page-server", "-t", "1", "--pidfile", "/nonexistent/thaw.pid"] + Self.tls
+        )
+        #expect(run.ending == .exited(66))
+        #expect(run.errors.contains("--pidfile /nonexistent/thaw.pid"), "\(run.errors)")
+    }
+}
