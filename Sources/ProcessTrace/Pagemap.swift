@@ -75,7 +75,7 @@ public struct PageQuery: Hashable, Sendable {
 
 /// Where a scan collects its regions; one thread uses it at a time.
 public final class ScanBuffer {
-    /// Regions in one call of the kernel. A larger vector makes sparse scans slower, not faster (kernel 6.18).
+    /// Regions in one call of the kernel; a larger vector makes sparse scans slower, not faster (kernel 6.18).
     static let capacity = 512
     fileprivate var regions = [clinux_page_region](repeating: clinux_page_region(), count: capacity)
 

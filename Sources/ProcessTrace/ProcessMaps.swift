@@ -89,7 +89,7 @@ public enum ProcessMaps {
         return entries
     }
 
-    /// `7f0000000000-7f0000001000 r-xp 00000000 fe:00 1234   /usr/bin/cat`
+    /// A line as `7f0000000000-7f0000001000 r-xp 00000000 fe:00 1234   /usr/bin/cat`.
     private static func entry(_ line: ArraySlice<UInt8>) -> MapEntry? {
         var cursor = ByteCursor(line)
         guard let start = cursor.hexadecimal(), cursor.skip(UInt8(ascii: "-")), let end = cursor.hexadecimal(),
@@ -131,7 +131,7 @@ public enum ProcessMaps {
         return result
     }
 
-    /// `Rss:                 20 kB`
+    /// A line as `Rss:                 20 kB`.
     private static func detail(_ line: ArraySlice<UInt8>) -> (key: String, value: ArraySlice<UInt8>)? {
         guard let colon = line.firstIndex(of: .colon), colon > line.startIndex else { return nil }
         let key = line[..<colon]

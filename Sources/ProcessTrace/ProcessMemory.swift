@@ -111,7 +111,7 @@ public final class ProcessMemory: Sendable {
         return done
     }
 
-    /// Bytes read, 0 where nothing can be read. Up to the end of a page at least, or nothing.
+    /// Reads what protection hides; 0 where there is nothing.
     private func readPastProtection(_ address: UInt64, _ pointer: UnsafeMutableRawPointer, _ count: Int) -> Int {
         guard let offset = off_t(exactly: address) else { return 0 }
         // SAFETY: the caller's buffer has `count` bytes behind `pointer`.

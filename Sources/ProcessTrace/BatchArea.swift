@@ -1,0 +1,1 @@
+struct BatchArea { var x = 0 }
