@@ -69,16 +69,6 @@ int clinux_sched_setattr(int tid, const void *attributes) {
     return result < 0 ? -errno : 0;
 }
 
-int clinux_sched_getaffinity(int tid, void *mask, size_t size) {
-    long result = syscall(SYS_sched_getaffinity, tid, size, mask);
-    return result < 0 ? -errno : (int)result;
-}
-
-int clinux_sched_setaffinity(int tid, const void *mask, size_t size) {
-    long result = syscall(SYS_sched_setaffinity, tid, size, mask);
-    return result < 0 ? -errno : 0;
-}
-
 #define CLINUX_IOPRIO_WHO_PROCESS 1
 
 int clinux_ioprio_get(int tid) {

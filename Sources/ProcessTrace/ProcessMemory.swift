@@ -58,7 +58,20 @@ public final class ProcessMemory: Sendable {
 
     /// Reads one 64-bit word.
     public func readWord(_ address: VirtualAddress) throws(TraceError) -> UInt64 {
-        try read(address, count: 8).reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        try readWords(address, count: 1)[0]
+    }
+
+    /// Reads 64-bit words.
+    public func readWords(_ address: VirtualAddress, count: Int) throws(TraceError) -> [UInt64] {
+        let bytes = try read(address, count: count * 8)
+        return (0..<count).map { word in
+            bytes[word * 8..<word * 8 + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        }
+    }
+
+    /// Writes one 64-bit word.
+    public func writeWord(_ word: UInt64, to address: VirtualAddress) throws(TraceError) {
+        try write((0..<8).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }, to: address)
     }
 
     /// Writes bytes, past any protection.

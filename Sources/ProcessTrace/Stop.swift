@@ -62,6 +62,3 @@ public struct TraceOptions: OptionSet, Hashable, Sendable {
     /// Seccomp filters do not apply while the thread is traced (needs CAP_SYS_ADMIN).
     public static let suspendSeccomp = Self(rawValue: clinux_PTRACE_O_SUSPEND_SECCOMP)
 }
-
-/// A moment after which waiting is given up.
-public typealias TraceDeadline = ContinuousClock.Instant

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CLinux
 internal import Glibc
-internal import LinuxSystem
+public import LinuxSystem
 
 /// One traced thread of another process.
 ///
@@ -71,11 +71,11 @@ public final class Tracee {
     ///
     /// - Throws: ``TraceError`` with code `timedOut`; the thread is still attached then.
     @discardableResult
-    public func waitForStop(deadline: TraceDeadline) throws(TraceError) -> Stop {
+    public func waitForStop(deadline: Deadline) throws(TraceError) -> Stop {
         var pause = Backoff()
         while true {
             if let stop = try pollStop() { return stop }
-            guard ContinuousClock.now < deadline else {
+            guard !deadline.hasPassed else {
                 throw TraceError(.timedOut, "Thread \(tid) did not stop in time")
             }
             pause.wait()

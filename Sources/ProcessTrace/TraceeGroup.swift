@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CLinux
 internal import Glibc
-internal import LinuxSystem
+public import LinuxSystem
 
 /// All threads of a process, stopped.
 public final class TraceeGroup {
@@ -46,7 +46,7 @@ public final class TraceeGroup {
     public static func freeze(
         _ pid: Int32,
         options: TraceOptions = [],
-        deadline: TraceDeadline
+        deadline: Deadline
     ) throws(TraceError) -> TraceeGroup {
         var freezing = Freezing(pid: pid, options: options, deadline: deadline)
         do {
@@ -73,7 +73,7 @@ public final class TraceeGroup {
     /// Kills the process and waits until every traced thread has ended.
     ///
     /// A thread that nobody waits for keeps the leader's end from being seen by anybody.
-    public func kill(deadline: TraceDeadline) throws(TraceError) {
+    public func kill(deadline: Deadline) throws(TraceError) {
         guard Glibc.kill(pid, SIGKILL) == 0 || errno == ESRCH else {
             throw TraceError(SystemCallError("kill", Errno(rawValue: errno)), "Cannot kill process \(pid)")
         }
@@ -84,7 +84,7 @@ public final class TraceeGroup {
         tracees.removeAll()
     }
 
-    private static func waitForEnd(of tracee: Tracee, deadline: TraceDeadline) throws(TraceError) {
+    private static func waitForEnd(of tracee: Tracee, deadline: Deadline) throws(TraceError) {
         do {
             while try tracee.waitForStop(deadline: deadline).isStopped {}
         } catch {
@@ -98,12 +98,12 @@ public final class TraceeGroup {
 private struct Freezing {
     let pid: Int32
     let options: TraceOptions
-    let deadline: TraceDeadline
+    let deadline: Deadline
     var stopped: [Tracee] = []
     var waiting: [Tracee] = []
     var vanished: Set<Int32> = []
 
-    init(pid: Int32, options: TraceOptions, deadline: TraceDeadline) {
+    init(pid: Int32, options: TraceOptions, deadline: Deadline) {
         self.pid = pid
         self.options = options
         self.deadline = deadline
@@ -113,7 +113,7 @@ private struct Freezing {
     mutating func run() throws(TraceError) {
         while try seizeNewThreads() {
             try collectStops()
-            guard ContinuousClock.now < deadline else {
+            guard !deadline.hasPassed else {
                 throw TraceError(.timedOut, "Process \(pid) makes threads faster than they can be stopped")
             }
         }
@@ -181,7 +181,7 @@ private struct Freezing {
 
     mutating func undo() {
         // Those that have stopped meanwhile; a short while for the others.
-        let limit = ContinuousClock.now + .milliseconds(200)
+        let limit = Deadline.after(.milliseconds(200))
         for tracee in waiting {
             _ = try? tracee.waitForStop(deadline: limit)
         }

@@ -47,12 +47,6 @@ int clinux_sched_getattr(int tid, void *_Nonnull attributes, uint32_t size);
 /// sched_setattr(2); the size is in the first word of `attributes`. Returns 0 or -errno.
 int clinux_sched_setattr(int tid, const void *_Nonnull attributes);
 
-/// sched_getaffinity(2) of the kernel, not glibc's. Returns bytes filled, or -errno.
-int clinux_sched_getaffinity(int tid, void *_Nonnull mask, size_t size);
-
-/// sched_setaffinity(2). Returns 0 or -errno.
-int clinux_sched_setaffinity(int tid, const void *_Nonnull mask, size_t size);
-
 /// ioprio_get(2) of a thread. Returns the value, or -errno.
 int clinux_ioprio_get(int tid);
 
