@@ -15,7 +15,7 @@ struct MachineReportTests {
         facts.architecture = "x86_64"
         facts.pageBytes = 4096
         facts.openSSLVersion = 0x3000_0130
-        facts.extendedState = ["x87", "sse", "avx"]
+        facts.extendedState = 0x2e7
         facts.capabilities = .max
         facts.userfaultfdBySystemCall = .works(0x1ffff)
         facts.userfaultfdByDevice = .works(0x1ffff)

@@ -12,6 +12,9 @@ extension MachineFacts {
         facts.pageBytes = sysconf(Int32(_SC_PAGESIZE))
         facts.openSSLVersion = OpenSSL_version_num()
         facts.architecture = currentArchitecture
+        #if arch(x86_64)
+        facts.extendedState = clinux_xcr0()
+        #endif
         facts.userfaultfdBySystemCall = Answer(clinux_probe_userfaultfd(Int32(CLINUX_PROBE_UFFD_SYSTEM_CALL)))
         facts.userfaultfdByDevice = Answer(clinux_probe_userfaultfd(Int32(CLINUX_PROBE_UFFD_DEVICE)))
         facts.userfaultfdUserModeOnly = Answer(

@@ -25,8 +25,8 @@ struct MachineFacts: Sendable {
     var pageBytes = 0
     /// OPENSSL_VERSION_NUMBER of the library that is loaded.
     var openSSLVersion: UInt = 0
-    /// Names of the parts of the extended state that this machine saves per thread (XSAVE).
-    var extendedState: [String]?
+    /// XCR0: the components of the extended state that threads have here; 0 without XSAVE.
+    var extendedState: UInt64 = 0
     /// CapEff of /proc/self/status.
     var capabilities: UInt64 = 0
     /// kernel.yama.ptrace_scope; nil without Yama.

@@ -13,7 +13,7 @@ extension MachineReport {
     private static func platform(_ facts: MachineFacts) -> [Requirement] {
         let major = facts.openSSLVersion >> 28
         let version = "\(major).\(facts.openSSLVersion >> 20 & 0xff).\(facts.openSSLVersion >> 4 & 0xffff)"
-        var rows = [
+        return [
             Requirement(
                 "x86-64",
                 .both,
@@ -35,19 +35,23 @@ extension MachineReport {
                 version,
                 remedy: "Install OpenSSL 3.0 or newer (Debian: libssl3)."
             ),
+            Requirement(
+                "extended state (XSAVE)",
+                .both,
+                facts.extendedState & 3 == 3 ? .yes : .no,
+                facts.extendedState == 0 ? "no XSAVE" : extendedState(facts.extendedState),
+                remedy: "Use a machine whose processor has XSAVE; a virtual machine may have to be told to show it."
+            ),
         ]
-        if let state = facts.extendedState {
-            rows.append(
-                Requirement(
-                    "extended state (XSAVE)",
-                    .both,
-                    state.isEmpty ? .no : .yes,
-                    state.isEmpty ? "no XSAVE" : state.joined(separator: " "),
-                    remedy: "Use a machine whose processor has XSAVE; virtual machines may have to be told to show it."
-                )
-            )
-        }
-        return rows
+    }
+
+    /// Names of the components of XCR0; the destination must have all that the process uses.
+    private static func extendedState(_ components: UInt64) -> String {
+        let names: [(bits: UInt64, name: String)] = [
+            (1 << 0, "x87"), (1 << 1, "SSE"), (1 << 2, "AVX"), (0b11 << 3, "MPX"), (0b111 << 5, "AVX-512"),
+            (1 << 9, "PKRU"), (0b11 << 17, "AMX"),
+        ]
+        return names.filter { components & $0.bits == $0.bits }.map(\.name).joined(separator: " ")
     }
 
     private static func userfaultfd(_ facts: MachineFacts) -> [Requirement] {
