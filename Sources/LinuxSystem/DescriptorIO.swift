@@ -11,6 +11,16 @@ public enum DescriptorIO {
         case writable
     }
 
+    /// How a wait ended.
+    public enum WaitOutcome: Hashable, Sendable {
+        /// The descriptor is ready, or in an error that the next call tells.
+        case ready
+        /// The event was signalled.
+        case interrupted
+        /// The deadline has passed.
+        case timedOut
+    }
+
     /// Waits for one descriptor.
     ///
     /// - Returns: whether it was ready before the deadline. Errors and hang-ups count as ready: the next call tells them.
@@ -21,21 +31,40 @@ public enum DescriptorIO {
         on descriptor: Int32,
         until deadline: Deadline
     ) throws(SystemCallError) -> Bool {
-        let wanted = direction == .readable ? POLLIN : POLLOUT
-        var entry = pollfd(fd: descriptor, events: Int16(wanted), revents: 0)
+        try wait(for: direction, on: descriptor, interruptedBy: nil, until: deadline) == .ready
+    }
+
+    /// Waits for one descriptor or for an event, by which another thread ends the wait; the event's count stays.
+    ///
+    /// The corresponding call is `poll`.
+    public static func wait(
+        for direction: Direction,
+        on descriptor: Int32,
+        interruptedBy event: EventDescriptor?,
+        until deadline: Deadline
+    ) throws(SystemCallError) -> WaitOutcome {
+        let wanted = Int16(direction == .readable ? POLLIN : POLLOUT)
+        // poll(2) passes over entries with a negative descriptor.
+        var entries: InlineArray<2, pollfd> = [
+            pollfd(fd: descriptor, events: wanted, revents: 0),
+            pollfd(fd: event?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
+        ]
         while true {
-            // SAFETY: one entry that lives during the call.
-            let count = unsafe poll(&entry, 1, deadline.milliseconds)
+            // SAFETY: two entries that live during the call.
+            let count = unsafe withUnsafeMutableBytes(of: &entries) { raw in
+                unsafe poll(raw.baseAddress?.assumingMemoryBound(to: pollfd.self), 2, deadline.milliseconds)
+            }
             if count > 0 {
-                guard entry.revents & Int16(POLLNVAL) == 0 else {
+                if entries[1].revents != 0 { return .interrupted }
+                guard entries[0].revents & Int16(POLLNVAL) == 0 else {
                     throw SystemCallError("poll", .badDescriptor, operand: "descriptor \(descriptor)")
                 }
-                return true
+                return .ready
             }
             if count < 0 && errno != EINTR {
                 throw SystemCallError("poll", Errno(rawValue: errno), operand: "descriptor \(descriptor)")
             }
-            if deadline.hasPassed { return false }
+            if deadline.hasPassed { return .timedOut }
         }
     }
 
