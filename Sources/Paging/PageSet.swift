@@ -3,7 +3,7 @@
 /// A set of page numbers (address >> 12) that takes memory for what it holds, not for the address space it spans.
 ///
 /// Pages are bits in blocks of 512 (one block covers 2 MiB of addresses); a block takes 64 bytes and an index entry of 14. A dense
-/// set of 64 GiB takes 2.5 MiB. Blocks are kept in the order of their addresses, so runs come out ascending.
+/// set of 64 GiB takes 2.5 MiB. The memory of emptied blocks is used again, and given back with the set. Blocks are kept in the order of their addresses, so runs come out ascending.
 public struct PageSet: Sendable {
     /// Bits of a page number inside of its block.
     static let blockShift: UInt64 = 9
@@ -277,24 +277,24 @@ extension PageSet {
         count = change > 0 ? count + UInt64(change) : count - UInt64(-change)
     }
 
-    /// Gives emptied blocks back when most are empty, so that the cost of one removal stays constant on average.
+    /// Takes emptied blocks out of the index when most are empty, so that the cost of one removal stays constant on average.
+    ///
+    /// In place: a set whose room was reserved allocates nothing.
     private mutating func compactWhenSparse() {
         guard emptyKeys > 64, emptyKeys > keys.count / 2 else { return }
-        guard count > 0 else {
-            self = PageSet()
-            return
+        var kept = 0
+        for position in keys.indices {
+            if populations[Int(slots[position])] > 0 {
+                keys[kept] = keys[position]
+                slots[kept] = slots[position]
+                kept += 1
+            } else {
+                freeSlots.append(slots[position])
+            }
         }
-        var compacted = PageSet()
-        compacted.reserveCapacity(blocks: keys.count - emptyKeys)
-        for position in keys.indices where populations[Int(slots[position])] > 0 {
-            let old = Int(slots[position]) * Self.blockWords
-            compacted.keys.append(keys[position])
-            compacted.slots.append(UInt32(compacted.populations.count))
-            compacted.populations.append(populations[Int(slots[position])])
-            compacted.words.append(contentsOf: words[old..<old + Self.blockWords])
-        }
-        compacted.count = count
-        self = compacted
+        keys.removeLast(keys.count - kept)
+        slots.removeLast(slots.count - kept)
+        emptyKeys = 0
     }
 
     /// The first page of the set that is not below `page`.
