@@ -5,13 +5,13 @@ internal import Glibc
 ///
 /// Over `pthread_mutex_t`, because ThreadSanitizer takes `Synchronization.Mutex` for a race.
 @safe
-public final class Lock<Value>: @unchecked Sendable {
+public final class Lock<Value: ~Copyable>: @unchecked Sendable {
     // SAFETY of @unchecked Sendable: `value` is only touched between lock and unlock.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private var value: Value
 
     /// Guards `value`, which nobody else may keep a reference to.
-    public init(_ value: sending Value) {
+    public init(_ value: consuming sending Value) {
         // SAFETY: heap memory of its own, initialised once, destroyed in deinit.
         unsafe mutex = .allocate(capacity: 1)
         unsafe mutex.initialize(to: pthread_mutex_t())
