@@ -330,6 +330,11 @@ void clinux_spawn_destroy(const struct clinux_spawn_result *result) {
     if (result->channel >= 0) close(result->channel);
 }
 
+int clinux_current_cpu(void) {
+    int cpu = sched_getcpu();
+    return cpu < 0 ? -errno : cpu;
+}
+
 int clinux_spawn_wait(int32_t pid, int32_t *status) {
     for (;;) {
         int answer;

@@ -130,7 +130,8 @@ public final class SpawnedProcess {
     public func status() throws(SystemCallError) -> ExitStatus? {
         var word: Int32 = 0
         // SAFETY: one number that lives during the call.
-        let answer = unsafe result.channel >= 0
+        let answer =
+            unsafe result.channel >= 0
             ? clinux_spawn_read_status(result.channel, &word)
             : clinux_spawn_wait(pid, &word)
         guard try checked("wait", answer, operand: "process \(pid)") == 1 else { return nil }

@@ -72,4 +72,7 @@ void clinux_spawn_destroy(const struct clinux_spawn_result *result);
 /// waitpid(2) of one thread with __WALL and WNOHANG. Returns 1 with `*status` set, 0 when there is nothing, or -errno.
 int clinux_spawn_wait(int32_t pid, int32_t *status);
 
+/// getcpu(2): the CPU that the calling thread is on, or -errno.
+int clinux_current_cpu(void);
+
 #pragma clang assume_nonnull end
