@@ -45,7 +45,7 @@ let package = Package(
         .target(name: "Reporting", dependencies: ["LinuxSystem"], swiftSettings: strict),
         .target(
             name: "FrameTransport",
-            dependencies: ["LinuxSystem", "PageWire", "Paging", "TLSSession"],
+            dependencies: ["LinuxSystem", "PageWire", "Paging", "ProcessImage", "Reporting", "TLSSession"],
             swiftSettings: strict
         ),
         // Layer 5

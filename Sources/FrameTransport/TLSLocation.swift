@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+public import TLSSession
 
 /// Where certificates and keys are (`--tls-dir`, `--tls-cacert`, `--tls-cacrl`, `--tls-cert`, `--tls-key`).
 public struct TLSLocation: Sendable, Equatable {
@@ -16,5 +17,21 @@ public struct TLSLocation: Sendable, Equatable {
     /// Everything in one folder.
     public init(directory: String? = nil) {
         self.directory = directory
+    }
+}
+
+extension TLSFiles {
+    /// What a command line says.
+    ///
+    /// - Throws: `TLSError` with `notConfigured` when a file is not named at all.
+    public init(_ location: TLSLocation, role: Role) throws(TLSError) {
+        try self.init(
+            directory: location.directory,
+            role: role,
+            authority: location.authority,
+            certificate: location.certificate,
+            key: location.key,
+            revocations: location.revocations
+        )
     }
 }

@@ -1,16 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
 public import Logging
 public import Reporting
+internal import TLSSession
 
 /// The source's half of a move: examine, listen, freeze, describe, grant, serve, complete.
 public struct PageServerSession {
+    /// What the loop reports when a destination waits to talk.
+    private static let controlToken: UInt64 = 1
+    /// How long a fault thread looks for the next request before it goes to sleep, where there is a CPU to do so on.
+    private static let spin = Duration.microseconds(50)
+
     private let options: PageServerOptions
     private let logger: Logger
     private let status: StatusSink
+    private let process: any SourceProcess
 
     /// Prepares a session; nothing happens before ``run()``.
     public init(options: PageServerOptions, logger: Logger, status: StatusSink) {
+        let process = CheckpointedProcess(pid: options.pid, freezeTimeout: options.freezeTimeout)
+        self.init(options: options, process: process, logger: logger, status: status)
+    }
+
+    /// A session over any kind of process.
+    init(options: PageServerOptions, process: any SourceProcess, logger: Logger, status: StatusSink) {
+        var logger = logger
+        logger[metadataKey: "process.id"] = "\(options.pid)"
         self.options = options
+        self.process = process
         self.logger = logger
         self.status = status
     }
@@ -19,8 +37,126 @@ public struct PageServerSession {
     ///
     /// Never throws: whatever goes wrong is in the outcome. Blocks SIGINT, SIGTERM and SIGHUP in the calling thread and reads them itself.
     public func run() -> (outcome: Outcome, statistics: SessionStatistics) {
-        let failure = SessionFailure(.unavailable, "the page server is not there yet")
-        status.report(.failed(code: failure.code.rawValue, message: failure.message))
-        return (Outcome(failure), SessionStatistics())
+        var statistics = SessionStatistics()
+        statistics.pid = options.pid
+        do throws(SessionFailure) {
+            try serve(&statistics)
+            return (Outcome(), statistics)
+        } catch {
+            status.report(.failed(code: error.code.rawValue, message: error.message))
+            statistics.result = Self.result(of: error)
+            return (Outcome(error), statistics)
+        }
+    }
+
+    private static func result(of failure: SessionFailure) -> String {
+        switch failure.code {
+        case .refused: "refused"
+        case .tryAgain: "undone"
+        case .interrupted: "interrupted"
+        default: "failed"
+        }
+    }
+
+    private func serve(_ statistics: inout SessionStatistics) throws(SessionFailure) {
+        let context = try serverContext()
+        try process.examine()
+        let session: ServedSession
+        let loop: ControlLoop
+        do throws(SystemCallError) {
+            let signals = try SignalDescriptor([.interrupt, .terminate, .hangup])
+            session = try ServedSession(pid: options.pid, spin: Self.canSpin ? Self.spin : .zero)
+            loop = try ControlLoop(signals: signals, sendTimeout: .seconds(30))
+            try loop.watch(session.controls.descriptor, token: Self.controlToken)
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+        defer { _ = session.stopThreads(within: .seconds(10)) }
+        try listen(context, session)
+        while true {
+            let channel = try waitForDestination(loop, session)
+            let conversation = SourceConversation(
+                process: process,
+                options: options,
+                session: session,
+                loop: loop,
+                status: status,
+                logger: logger
+            )
+            switch conversation.run(channel) {
+            case .nothingHappened:
+                session.table.withLock { $0.sessionEnded() }
+            case .finished(let failure):
+                session.table.withLock { $0.close() }
+                _ = session.stopThreads(within: .seconds(10))
+                statistics = conversation.finalStatistics(result: failure.map(Self.result) ?? "complete")
+                if let failure { throw failure }
+                return
+            }
+        }
+    }
+
+    private func serverContext() throws(SessionFailure) -> TLSContext {
+        do throws(TLSError) {
+            let files = try TLSFiles(options.tls, role: .server)
+            return try TLSContext.server(files, allowing: try AllowList(options.allow))
+        } catch {
+            throw SessionFailure(ExitCode(rawValue: error.exitCode) ?? .bug, error.description)
+        }
+    }
+
+    private func listen(_ context: TLSContext, _ session: ServedSession) throws(SessionFailure) {
+        let listener: Listener
+        do throws(SocketError) {
+            listener = try Listener(host: options.address, port: options.port)
+        } catch {
+            throw SessionFailure(listening: error)
+        }
+        do throws(SystemCallError) {
+            try Acceptor(listener, context, session, logger: logger).start()
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+        status.report(.listening(port: listener.address.port))
+        logger.notice("Waiting for a destination", metadata: ["address": "\(listener.address)"])
+    }
+
+    private func waitForDestination(_ loop: ControlLoop, _ session: ServedSession) throws(SessionFailure)
+        -> FrameChannel
+    {
+        while true {
+            if let channel = session.controls.take() { return channel }
+            do throws(ChannelError) {
+                guard case .signal(let signal) = try loop.next(until: .never) else { continue }
+                throw ChannelError.aborted(code: UInt16(ExitCode.tryAgain.rawValue), text: "\(signal)")
+            } catch {
+                switch error {
+                case .aborted(_, let signal):
+                    throw SessionFailure(
+                        .tryAgain,
+                        "ended by \(signal) before any destination came; \(process.name) runs on"
+                    )
+                default: throw SessionFailure(error.exitCode, error.description)
+                }
+            }
+        }
+    }
+
+    /// Looking again and again only helps when the peer has a CPU of its own to run on.
+    private static var canSpin: Bool {
+        ((try? CPUAffinity().cpus.count) ?? 1) > 1
+    }
+}
+
+extension SessionFailure {
+    /// A socket that does not listen.
+    init(listening error: SocketError) {
+        let code: ExitCode =
+            switch error.code {
+            case .permission: .permission
+            case .addressInUse, .addressNotAvailable: .unavailable
+            default: .systemCall
+            }
+        self.init(code, error.description)
     }
 }

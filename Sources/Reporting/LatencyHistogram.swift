@@ -50,7 +50,8 @@ public struct LatencyHistogram: Sendable, Equatable {
 
     /// Counts by powers of two of microseconds: `(upper bound in microseconds, count)`, without empty ends.
     public var byMicroseconds: [(upperBound: UInt64, count: UInt64)] {
-        guard let first = microseconds.firstIndex(where: { $0 > 0 }), let last = microseconds.lastIndex(where: { $0 > 0 })
+        guard let first = microseconds.firstIndex(where: { $0 > 0 }),
+            let last = microseconds.lastIndex(where: { $0 > 0 })
         else { return [] }
         return (first...last).map { (1 << UInt64($0), microseconds[$0]) }
     }

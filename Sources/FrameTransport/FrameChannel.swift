@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+public import LinuxSystem
+public import PageWire
+internal import Paging
+public import TLSSession
+
+/// Frames of the page protocol over one TLS connection. One thread uses it at a time.
+///
+/// The contents of pages are received into ``buffer`` page-aligned, from where the kernel can install them, and are sent from a
+/// buffer into which they were read: between the kernel of the source and the kernel of the destination nothing copies a page but TLS.
+public final class FrameChannel {
+    /// Where the contents of pages begin in ``buffer``, and in every buffer that is sent from.
+    public static let contentOffset = PageSize.baseBytes
+    /// Where a frame of pages begins in a buffer.
+    private static let frameOffset = contentOffset - PageFrame.byteCount
+
+    /// What has come.
+    public enum Received {
+        /// Everything but pages.
+        case message(Message)
+        /// A frame of pages; its contents are in ``FrameChannel/buffer`` until the next frame is received.
+        case pages(PageFrame)
+        /// A whole frame has not come yet.
+        case nothing
+    }
+
+    /// What the connection is for.
+    public let kind: ConnectionKind
+    /// The connection below.
+    public let connection: TLSConnection
+    /// Holds the frame that was received last.
+    public let buffer: TransferBuffer
+    /// Bytes of frames, without those of TLS.
+    public private(set) var bytesReceived: UInt64 = 0
+    /// Bytes of frames, without those of TLS.
+    public private(set) var bytesSent: UInt64 = 0
+
+    private let peer: Side
+    private let poller: Poller
+    private var filled = 0
+    private var header: FrameHeader?
+
+    /// Frames on a connection whose handshake is done.
+    ///
+    /// - Parameters:
+    ///   - connection: belongs to the channel from now on; its `interruption`, if it has one, ends every wait of the channel.
+    ///   - kind: decides which frames may come, and how much memory the longest of them needs.
+    ///   - side: which end this is.
+    public init(_ connection: TLSConnection, kind: ConnectionKind, side: Side) throws(ChannelError) {
+        self.connection = connection
+        self.kind = kind
+        peer = side.peer
+        let longest =
+            FrameKind.allCases.filter { $0.isLegal(on: kind, from: side.peer) }.map(\.payloadBounds.upperBound).max()
+            ?? 0
+        do throws(SystemCallError) {
+            // Control frames are long and rare: their pages of memory are only touched when one comes.
+            buffer = try TransferBuffer(capacity: Self.frameOffset + FrameHeader.byteCount + longest)
+            poller = try Poller(capacity: 2)
+            try poller.add(connection.descriptor, token: 0)
+            if let interruption = connection.interruption { try poller.add(interruption.descriptor, token: 1) }
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    /// The next frame, as far as it has come; never waits.
+    ///
+    /// After ``Received/nothing`` wait until ``TLSConnection/descriptor`` is readable and ask again. Allocates nothing for frames
+    /// of pages.
+    public func receive() throws(ChannelError) -> Received {
+        while true {
+            let wanted = FrameHeader.byteCount + (header?.payloadLength ?? 0)
+            guard try fill(upTo: wanted) else { return .nothing }
+            if let header {
+                let frame = try decode(header)
+                bytesReceived += UInt64(wanted)
+                filled = 0
+                self.header = nil
+                return frame
+            }
+            header = try decodeHeader()
+        }
+    }
+
+    /// Waits for the next frame.
+    ///
+    /// - Parameters:
+    ///   - deadline: when to give up.
+    ///   - spin: how long to look again and again before the thread goes to sleep; a wake-up costs more than anything else on the
+    ///     way of a page.
+    /// - Returns: never ``Received/nothing``.
+    public func receive(until deadline: Deadline, spinning spin: Duration = .zero) throws(ChannelError) -> Received {
+        let spinUntil = spin == .zero ? Deadline.immediate : .after(spin)
+        while true {
+            let received = try receive()
+            guard case .nothing = received else { return received }
+            if spin != .zero && !spinUntil.hasPassed { continue }
+            try sleep(until: deadline)
+        }
+    }
+
+    private func sleep(until deadline: Deadline) throws(ChannelError) {
+        let count: Int
+        do throws(SystemCallError) {
+            count = try poller.wait(until: deadline)
+        } catch {
+            throw .system(error)
+        }
+        guard count > 0 else { throw .timedOut }
+        for index in 0..<count where poller[index].token == 1 { throw .stopped }
+    }
+
+    private func fill(upTo wanted: Int) throws(ChannelError) -> Bool {
+        while filled < wanted {
+            let outcome: TLSConnection.ReadOutcome
+            do throws(TLSError) {
+                outcome = try connection.read(into: buffer, at: Self.frameOffset + filled, count: wanted - filled)
+            } catch {
+                throw .tls(error)
+            }
+            switch outcome {
+            case .bytes(let count): filled += count
+            case .wouldBlock: return false
+            case .closed where filled == 0 && header == nil: throw .closed
+            case .closed, .truncated: throw .cut
+            }
+        }
+        return true
+    }
+
+    private func decodeHeader() throws(ChannelError) -> FrameHeader {
+        do throws(WireError) {
+            return try buffer.withBytes(Self.frameOffset..<Self.frameOffset + FrameHeader.byteCount) {
+                bytes throws(WireError) in
+                try FrameHeader(decoding: bytes, on: kind, from: peer)
+            }
+        } catch {
+            throw .wire(error)
+        }
+    }
+
+    private func decode(_ header: FrameHeader) throws(ChannelError) -> Received {
+        let start = Self.frameOffset + FrameHeader.byteCount
+        do throws(WireError) {
+            return try buffer.withBytes(start..<start + header.payloadLength) { bytes throws(WireError) in
+                header.kind.isPageFrame
+                    ? .pages(try PageFrame(header: header, decoding: bytes))
+                    : .message(try Message(header: header, payload: bytes))
+            }
+        } catch {
+            throw .wire(error)
+        }
+    }
+
+    /// Sends a message, waiting for room.
+    public func send(_ message: Message, until deadline: Deadline) throws(ChannelError) {
+        let bytes = message.encoded()
+        do throws(TLSError) {
+            try connection.writeFully(bytes, until: deadline)
+        } catch {
+            throw ChannelError(sending: error)
+        }
+        bytesSent += UInt64(bytes.count)
+    }
+
+    /// Sends a frame of pages, waiting for room; its contents, if it has any, begin at ``contentOffset`` of `buffer`.
+    ///
+    /// The 32 bytes before the contents are overwritten. Allocates nothing.
+    public func send(_ frame: PageFrame, from buffer: TransferBuffer, until deadline: Deadline) throws(ChannelError) {
+        try send(frame, from: buffer, at: Self.contentOffset, until: deadline)
+    }
+
+    /// Sends a frame of pages whose contents begin at `offset` of `buffer`; the 32 bytes before them are overwritten.
+    public func send(
+        _ frame: PageFrame,
+        from buffer: TransferBuffer,
+        at offset: Int,
+        until deadline: Deadline
+    ) throws(ChannelError) {
+        let start = offset - PageFrame.byteCount
+        buffer.withMutableBytes(start..<offset) { bytes in frame.encode(into: &bytes) }
+        let count = PageFrame.byteCount + frame.contentByteCount
+        do throws(TLSError) {
+            try connection.writeFully(from: buffer, at: start, count: count, until: deadline)
+        } catch {
+            throw ChannelError(sending: error)
+        }
+        bytesSent += UInt64(count)
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Reporting
+internal import TLSSession
+
+/// Lets connections in: one thread accepts, and one thread a connection finds out who is there.
+///
+/// Whoever has not shown a certificate and a session can hold one of a bounded number of threads for a bounded time. When all are
+/// held, the oldest has to go, so that strangers cannot lock the destination out by being there first.
+final class Acceptor: Sendable {
+    /// The most connections whose peer is not known yet.
+    static let maximumGreetings = 32
+    /// How long a peer may take to show a certificate and say what it wants.
+    static let greetingTimeout = Duration.seconds(10)
+
+    private struct Greeting {
+        let number: UInt64
+        let eviction: EventDescriptor
+    }
+
+    private struct Greetings {
+        var next: UInt64 = 0
+        var open: [Greeting] = []
+    }
+
+    private let listener: Listener
+    private let context: TLSContext
+    private let session: ServedSession
+    private let logger: Logger
+    private let greetings = Lock(Greetings())
+
+    init(_ listener: Listener, _ context: TLSContext, _ session: ServedSession, logger: Logger) {
+        self.listener = listener
+        self.context = context
+        self.session = session
+        self.logger = logger
+    }
+
+    /// Starts to accept, until the session stops.
+    func start() throws(SystemCallError) {
+        try session.start("accept-\(session.pid)") { [self] in run() }
+    }
+
+    private func run() {
+        do throws(SystemCallError) {
+            let poller = try Poller(capacity: 2)
+            try poller.add(listener.descriptor, token: 0)
+            try poller.add(session.stop.descriptor, token: 1)
+            while true {
+                let count = try poller.wait()
+                for index in 0..<count where poller[index].token == 1 { return }
+                try acceptAll()
+            }
+        } catch {
+            logger.error("No more connections are accepted", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private func acceptAll() throws(SystemCallError) {
+        while true {
+            let accepted: StreamSocket?
+            do throws(SystemCallError) {
+                accepted = try listener.accept()
+            } catch {
+                // Out of descriptors: those who were let in go on, and the one who waits is looked at again when one is free.
+                logger.warning("A connection could not be accepted", metadata: ["reason": "\(error)"])
+                _ = try session.stop.wait(until: .after(.milliseconds(100)))
+                return
+            }
+            guard let socket = accepted else { return }
+            greet(socket)
+        }
+    }
+
+    private func greet(_ socket: consuming StreamSocket) {
+        do {
+            let eviction = try EventDescriptor()
+            let number = admitStranger(eviction)
+            let connection = try TLSConnection(accepted: socket, context)
+            connection.interruption = eviction
+            let handover = try Handover<TLSConnection>()
+            handover.put(connection)
+            try session.start("greet-\(session.pid)") { [self] in
+                if let connection = handover.take() { introduce(connection) }
+                forget(number)
+            }
+        } catch {
+            logger.warning("A connection was dropped", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// Counts a connection whose peer is not known, at the price of the oldest one when there are too many.
+    private func admitStranger(_ eviction: EventDescriptor) -> UInt64 {
+        greetings.withLock { greetings in
+            if greetings.open.count >= Self.maximumGreetings { greetings.open.removeFirst().eviction.signal() }
+            greetings.next += 1
+            greetings.open.append(Greeting(number: greetings.next, eviction: eviction))
+            return greetings.next
+        }
+    }
+
+    private func forget(_ number: UInt64) {
+        greetings.withLock { $0.open.removeAll { $0.number == number } }
+    }
+
+    /// Finds out who is there and what for.
+    private func introduce(_ connection: sending TLSConnection) {
+        let from = connection.peerAddress.map { "\($0)" } ?? "?"
+        let deadline = Deadline.after(Self.greetingTimeout)
+        do throws(TLSError) {
+            try connection.handshake(until: deadline)
+            let count = FrameHeader.byteCount + FrameKind.hello.payloadBounds.upperBound
+            let bytes = try connection.readFully(count: count, until: deadline)
+            try admit(connection, hello: bytes, until: deadline)
+        } catch {
+            logger.info("A connection was turned away", metadata: ["peer.address": "\(from)", "reason": "\(error)"])
+        }
+    }
+
+    private func admit(_ connection: sending TLSConnection, hello: [UInt8], until deadline: Deadline) throws(TLSError) {
+        guard let identity = connection.peer else { return connection.close() }
+        let peer = SessionTable.Peer(name: identity.description, fingerprint: identity.fingerprint)
+        let kind: ConnectionKind
+        let identifier: SessionIdentifier
+        do {
+            (kind, identifier) = try enter(peer, hello)
+        } catch {
+            let message = Message.refused(code: UInt16(error.code.rawValue), text: error.message)
+            try connection.writeFully(message.encoded(), until: deadline)
+            connection.close()
+            logger.notice("A peer was refused", metadata: ["peer.name": "\(peer.name)", "reason": "\(error.message)"])
+            return
+        }
+        do {
+            try connection.writeFully(Message.welcome(session: identifier).encoded(), until: deadline)
+            connection.interruption = session.stop
+            let channel = try FrameChannel(connection, kind: kind, side: .source)
+            try serve(channel, kind)
+        } catch {
+            logger.notice("A connection was lost", metadata: ["peer.name": "\(peer.name)", "reason": "\(error)"])
+            left(kind)
+        }
+    }
+
+    /// Applies the rules of ``SessionTable`` to a greeting.
+    private func enter(
+        _ peer: SessionTable.Peer,
+        _ hello: [UInt8]
+    ) throws(SessionFailure) -> (ConnectionKind, SessionIdentifier) {
+        let message: Message
+        do throws(WireError) {
+            message = try Message(decoding: hello, on: .control, from: .destination)
+        } catch {
+            throw SessionFailure(.peer, error.description)
+        }
+        guard case .hello(let kind, let claimed) = message else {
+            throw SessionFailure(.peer, "a connection begins with a greeting")
+        }
+        do {
+            if kind == .control {
+                let fresh = try RandomBytes.make(SessionIdentifier.byteCount)
+                guard let identifier = SessionIdentifier(bytes: fresh) else {
+                    preconditionFailure("32 bytes are an identifier")
+                }
+                try session.table.withLock { table throws(SessionTable.Refusal) in
+                    try table.controlArrived(from: peer, identifier: fresh)
+                }
+                return (kind, identifier)
+            }
+            try session.table.withLock { table throws(SessionTable.Refusal) in
+                try table.connectionArrived(kind == .fault ? .fault : .bulk, from: peer, identifier: claimed.bytes)
+            }
+            return (kind, claimed)
+        } catch let refusal as SessionTable.Refusal {
+            throw refusal.failure
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+    }
+
+    private func serve(_ channel: sending FrameChannel, _ kind: ConnectionKind) throws {
+        if kind == .control {
+            session.controls.put(channel)
+            return
+        }
+        let handover = try Handover<FrameChannel>()
+        handover.put(channel)
+        try session.start("\(kind == .fault ? "fault" : "bulk")-\(session.pid)") { [self] in
+            guard let channel = handover.take() else { return }
+            if kind == .fault {
+                FaultService(session, logger: logger).run(channel)
+            } else {
+                BulkService(session, logger: logger).run(channel)
+            }
+            left(kind)
+        }
+    }
+
+    private func left(_ kind: ConnectionKind) {
+        session.table.withLock { table in
+            switch kind {
+            case .control: table.sessionEnded()
+            case .fault: table.connectionEnded(.fault)
+            case .bulk: table.connectionEnded(.bulk)
+            }
+        }
+    }
+}
+
+extension SessionTable.Refusal {
+    /// What the peer is told.
+    var failure: SessionFailure {
+        switch self {
+        case .busy: SessionFailure(.tryAgain, "another destination is being served")
+        case .noSuchSession: SessionFailure(.peer, "there is no such session for this peer")
+        case .tooMany: SessionFailure(.peer, "the session has enough connections of this kind")
+        case .granted: SessionFailure(.tryAgain, "the process was granted to a destination that is gone")
+        case .closed: SessionFailure(.tryAgain, "the page server is about to end")
+        }
+    }
+}

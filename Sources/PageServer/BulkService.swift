@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Paging
+internal import Reporting
+internal import TLSSession
+
+/// Streams everything that nobody has asked for on one connection: first which pages exist, then the pages.
+struct BulkService {
+    /// What may wait in the kernel to be sent. Little, so that pages that are asked for do not queue behind it on the network.
+    private static let unsentBytes: Int32 = 256 << 10
+
+    private let session: ServedSession
+    private let logger: Logger
+
+    init(_ session: ServedSession, logger: Logger) {
+        self.session = session
+        self.logger = logger
+    }
+
+    /// Streams until everything is sent, then keeps the connection until it ends or the session stops.
+    func run(_ channel: FrameChannel) {
+        defer { session.ended(channel) }
+        do {
+            try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
+            try waitUntilItMayBegin(channel)
+            guard let memory = session.frozenMemory else { return }
+            try sendMap(channel)
+            try sendPages(channel, try memory.makeReader())
+            try channel.send(.drained(pages: session.ledger.existingCount ?? 0), until: .never)
+            let last = try channel.receive(until: .never)
+            if case .message(let message) = last { throw ChannelError.unexpected(message.kind) }
+        } catch ChannelError.stopped {
+            return
+        } catch {
+            logger.notice("A bulk connection ended", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// Waits for the start and for the map. A connection that ends meanwhile is noticed when it is written to.
+    private func waitUntilItMayBegin(_ channel: FrameChannel) throws {
+        for descriptor in [session.streamMayBegin.descriptor, session.ledger.readyDescriptor] {
+            let poller = try Poller(capacity: 2)
+            try poller.add(descriptor, token: 0)
+            try poller.add(session.stop.descriptor, token: 1)
+            let count = try poller.wait()
+            for index in 0..<count where poller[index].token == 1 { throw ChannelError.stopped }
+        }
+        guard session.ledger.existingCount != nil else {
+            throw SessionFailure(.systemCall, "the pages of the process could not be found out")
+        }
+    }
+
+    private func sendMap(_ channel: FrameChannel) throws(ChannelError) {
+        let map = session.ledger.map
+        var runs: [PageRun] = []
+        var position: UInt64 = 0
+        while let run = map.nextRun(from: position) {
+            position = run.upperBound
+            if runs.count == PageProtocol.maximumMapRuns {
+                try channel.send(.pageMap(runs: runs, isLast: false), until: .never)
+                runs.removeAll(keepingCapacity: true)
+            }
+            runs.append(PageRun(address: VirtualAddress(run.lowerBound << 12), count: UInt64(run.count)))
+        }
+        try channel.send(.pageMap(runs: runs, isLast: true), until: .never)
+    }
+
+    private func sendPages(_ channel: FrameChannel, _ reader: any SourceMemoryReader) throws {
+        let limit = UInt64(PageProtocol.maximumPages)
+        let buffer = try TransferBuffer(capacity: FrameChannel.contentOffset + Int(limit) * PageSize.baseBytes)
+        while let run = session.ledger.claimRun(limit: limit) {
+            let mask = try reader.read(
+                VirtualAddress(run.lowerBound << 12),
+                count: run.count,
+                into: buffer,
+                at: FrameChannel.contentOffset
+            )
+            count(run, mask, buffer)
+            try send(run, mask, buffer, channel)
+        }
+    }
+
+    private func count(_ run: Range<UInt64>, _ mask: UInt64, _ buffer: TransferBuffer) {
+        var digest = PageDigest()
+        var zero: UInt64 = 0
+        for index in 0..<run.count {
+            let address = VirtualAddress((run.lowerBound + UInt64(index)) << 12)
+            let offset = FrameChannel.contentOffset + index * PageSize.baseBytes
+            if mask & (1 << UInt64(index)) == 0 {
+                digest.addZeros(address: address)
+                zero += 1
+            } else {
+                buffer.withBytes(offset..<offset + PageSize.baseBytes) { digest.add(address: address, page: $0) }
+            }
+        }
+        session.ledger.streamed(digest, zero: zero)
+    }
+
+    /// Pages of data and pages of zeros in turn, each as long as possible.
+    private func send(
+        _ run: Range<UInt64>,
+        _ mask: UInt64,
+        _ buffer: TransferBuffer,
+        _ channel: FrameChannel
+    ) throws(ChannelError) {
+        var index = 0
+        while index < run.count {
+            let isData = mask & (1 << UInt64(index)) != 0
+            var end = index + 1
+            while end < run.count, (mask & (1 << UInt64(end)) != 0) == isData { end += 1 }
+            let frame = PageFrame(
+                kind: isData ? .pageRun : .zeroRun,
+                address: VirtualAddress((run.lowerBound + UInt64(index)) << 12),
+                count: UInt32(end - index)
+            )
+            let offset = FrameChannel.contentOffset + index * PageSize.baseBytes
+            try channel.send(frame, from: buffer, at: offset, until: .never)
+            index = end
+        }
+    }
+}

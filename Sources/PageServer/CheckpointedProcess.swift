@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Checkpoint
+internal import LinuxSystem
+internal import Paging
+internal import ProcessImage
+internal import Reporting
+
+/// A running process of this machine, by way of Checkpoint.
+final class CheckpointedProcess: SourceProcess {
+    private let pid: Int32
+    private let freezeTimeout: Duration
+    private var examination: Examination?
+
+    init(pid: Int32, freezeTimeout: Duration) {
+        self.pid = pid
+        self.freezeTimeout = freezeTimeout
+    }
+
+    var name: String { "process \(pid)" }
+
+    func examine() throws(SessionFailure) {
+        let pid = pid
+        examination = try told { () throws(CheckpointError) in try Examination.examine(pid: pid) }
+    }
+
+    func freeze() throws(SessionFailure) -> any FrozenSource {
+        guard let examination else { preconditionFailure("CheckpointedProcess: frozen before it was examined") }
+        let timeout = freezeTimeout
+        let frozen = try told { () throws(CheckpointError) in
+            try FrozenProcess.freeze(examination, timeout: timeout)
+        }
+        return FrozenByCheckpoint(frozen)
+    }
+}
+
+private final class FrozenByCheckpoint: FrozenSource {
+    private let process: FrozenProcess
+
+    init(_ process: FrozenProcess) {
+        self.process = process
+    }
+
+    var freezeBegan: UInt64 { process.freezeBegan }
+
+    var encodedDescription: [UInt8] {
+        get throws(SessionFailure) {
+            do throws(ProcessImageError) {
+                return try ArchiveEncoder.encode(process.description)
+            } catch {
+                throw SessionFailure(.bug, "the description cannot be encoded: \(error)")
+            }
+        }
+    }
+
+    var memory: any SourceMemory { CheckpointedMemory(source: process.pageSource) }
+
+    func nextEagerPages() throws(SessionFailure) -> EagerPages? {
+        try told { () throws(CheckpointError) in try process.nextEagerPages() }
+    }
+
+    func commitGranted() throws(SessionFailure) {
+        try told { () throws(CheckpointError) in try process.commitGranted() }
+    }
+
+    func thaw() throws(SessionFailure) {
+        try told { () throws(CheckpointError) in try process.thaw() }
+    }
+
+    func kill() throws(SessionFailure) {
+        try told { () throws(CheckpointError) in try process.kill() }
+    }
+
+    func leaveStopped() throws(SessionFailure) {
+        try told { () throws(CheckpointError) in try process.leaveStopped() }
+    }
+
+    func continueAsClone() throws(SessionFailure) {
+        try told { () throws(CheckpointError) in try process.continueAsClone() }
+    }
+}
+
+private struct CheckpointedMemory: SourceMemory {
+    let source: PageSource
+
+    func makeReader() throws(SessionFailure) -> any SourceMemoryReader {
+        CheckpointedReader(try told { () throws(CheckpointError) in try source.makeReader() })
+    }
+}
+
+private final class CheckpointedReader: SourceMemoryReader {
+    private let reader: PageReader
+
+    init(_ reader: PageReader) {
+        self.reader = reader
+    }
+
+    func read(
+        _ address: VirtualAddress,
+        count: Int,
+        into buffer: TransferBuffer,
+        at offset: Int
+    ) throws(SessionFailure) -> UInt64 {
+        do throws(CheckpointError) {
+            return try reader.read(address, count: count, into: buffer, at: offset)
+        } catch {
+            throw SessionFailure(error)
+        }
+    }
+
+    func existingPages(_ body: (AddressRange) -> Void) throws(SessionFailure) {
+        do throws(CheckpointError) {
+            try reader.existingPages(body)
+        } catch {
+            throw SessionFailure(error)
+        }
+    }
+
+    func guardPages(_ body: (AddressRange) -> Void) throws(SessionFailure) {
+        do throws(CheckpointError) {
+            try reader.guardPages(body)
+        } catch {
+            throw SessionFailure(error)
+        }
+    }
+}
+
+/// Runs a call of Checkpoint and tells its failure in the words of a session.
+private func told<Result>(_ body: () throws(CheckpointError) -> Result) throws(SessionFailure) -> Result {
+    do throws(CheckpointError) {
+        return try body()
+    } catch {
+        throw SessionFailure(error)
+    }
+}
+
+extension SessionFailure {
+    /// A failure of Checkpoint.
+    init(_ error: CheckpointError) {
+        let message = error.cause.map { "\(error.message): \($0)" } ?? error.message
+        self.init(
+            ExitCode(rawValue: error.code.rawValue) ?? .bug,
+            message,
+            details: error.findings.map(\.description)
+        )
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Paging
+internal import Reporting
+
+/// Answers urgent requests for pages on one connection: one request after the other, nothing in front of them.
+struct FaultService {
+    private let session: ServedSession
+    private let logger: Logger
+
+    init(_ session: ServedSession, logger: Logger) {
+        self.session = session
+        self.logger = logger
+    }
+
+    /// Serves until the connection ends or the session stops.
+    func run(_ channel: FrameChannel) {
+        defer { session.ended(channel) }
+        do {
+            let desk = try Desk(session, channel)
+            while true {
+                switch try channel.receive(until: .never, spinning: session.spin) {
+                case .pages(let request): try desk.answer(request)
+                case .message(let message): throw ChannelError.unexpected(message.kind)
+                case .nothing: continue
+                }
+            }
+        } catch ChannelError.stopped {
+            return
+        } catch {
+            logger.notice("A fault connection ended", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// What one thread needs to answer.
+    private final class Desk {
+        private let session: ServedSession
+        private let channel: FrameChannel
+        private let buffer: TransferBuffer
+        private var reader: (any SourceMemoryReader)?
+
+        init(_ session: ServedSession, _ channel: FrameChannel) throws(SystemCallError) {
+            self.session = session
+            self.channel = channel
+            let content = Int(PageProtocol.maximumPages) * PageSize.baseBytes
+            buffer = try TransferBuffer(capacity: FrameChannel.contentOffset + content)
+        }
+
+        /// One request, at least one answer; the pages in between are of the kinds data, zeros, and never there.
+        func answer(_ request: PageFrame) throws {
+            let mask: UInt64
+            do throws(SessionFailure) {
+                mask = try ownReader().read(
+                    request.address,
+                    count: Int(request.count),
+                    into: buffer,
+                    at: FrameChannel.contentOffset
+                )
+            } catch {
+                return try refuse(request, error)
+            }
+            session.ledger.answerBegan()
+            defer { session.ledger.answerEnded() }
+            var index: UInt32 = 0
+            while index < request.count {
+                let kind = try kind(of: index, mask, request)
+                var end = index + 1
+                while end < request.count, try self.kind(of: end, mask, request) == kind { end += 1 }
+                try send(kind, index..<end, of: request)
+                index = end
+            }
+        }
+
+        private func ownReader() throws(SessionFailure) -> any SourceMemoryReader {
+            if let reader { return reader }
+            guard let memory = session.frozenMemory else {
+                throw SessionFailure(.peer, "pages were asked for before the process was frozen")
+            }
+            let made = try memory.makeReader()
+            reader = made
+            return made
+        }
+
+        private func kind(of index: UInt32, _ mask: UInt64, _ request: PageFrame) throws -> FrameKind {
+            if mask & (1 << UInt64(index)) != 0 { return .pages }
+            let page = (request.address.rawValue >> 12) + UInt64(index)
+            if let exists = session.ledger.exists(page) { return exists ? .zeroPages : .absentPages }
+            // Early, and rare: whether zeros count is known when the map is.
+            let deadline = Deadline.after(.seconds(30))
+            guard try DescriptorIO.wait(for: .readable, on: session.ledger.readyDescriptor, until: deadline) else {
+                throw ChannelError.timedOut
+            }
+            return session.ledger.exists(page) == true ? .zeroPages : .absentPages
+        }
+
+        private func send(_ kind: FrameKind, _ pages: Range<UInt32>, of request: PageFrame) throws(ChannelError) {
+            let first = (request.address.rawValue >> 12) + UInt64(pages.lowerBound)
+            let offset = FrameChannel.contentOffset + Int(pages.lowerBound) * PageSize.baseBytes
+            let frame = PageFrame(
+                kind: kind,
+                request: request.request,
+                address: VirtualAddress(first << 12),
+                count: UInt32(pages.count),
+                remaining: request.count - pages.upperBound
+            )
+            try channel.send(frame, from: buffer, at: offset, until: .never)
+            guard kind != .absentPages else { return }
+            // The thread at the other end runs already: counting costs it nothing.
+            for index in 0..<pages.count {
+                count(first + UInt64(index), isZero: kind == .zeroPages, at: offset + index * PageSize.baseBytes)
+            }
+        }
+
+        private func count(_ page: UInt64, isZero: Bool, at offset: Int) {
+            let address = VirtualAddress(page << 12)
+            session.ledger.sentOnDemand(page, isZero: isZero) {
+                var digest = PageDigest()
+                if isZero {
+                    digest.addZeros(address: address)
+                } else {
+                    buffer.withBytes(offset..<offset + PageSize.baseBytes) { digest.add(address: address, page: $0) }
+                }
+                return digest
+            }
+        }
+
+        /// The process is gone, or cannot be read any more: the destination must not take silence for zeros.
+        private func refuse(_ request: PageFrame, _ failure: SessionFailure) throws {
+            let frame = PageFrame(
+                kind: .failed,
+                request: request.request,
+                address: request.address,
+                count: request.count,
+                remaining: UInt32(failure.code.rawValue)
+            )
+            try channel.send(frame, from: buffer, until: .after(.seconds(5)))
+            throw failure
+        }
+    }
+}

@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Paging
+internal import ProcessImage
+internal import Reporting
+internal import TLSSession
+
+/// One session over one control connection, on the tracer thread: does what ``SourceCommit`` decides.
+///
+/// Whether the process may run is decided nowhere else than in that machine; this class freezes, sends, thaws and kills as it says.
+final class SourceConversation {
+    /// How a conversation ended.
+    enum Ending {
+        /// Before the freeze: the process runs, and another destination may come.
+        case nothingHappened
+        /// The command is to end like this.
+        case finished(SessionFailure?)
+    }
+
+    /// How long an authorised destination may hold the session before it asks for the description.
+    private static let describeTimeout = Duration.seconds(60)
+
+    private let process: any SourceProcess
+    private let options: PageServerOptions
+    private let session: ServedSession
+    private let loop: ControlLoop
+    private let status: StatusSink
+    private let logger: Logger
+
+    private var commit = SourceCommit()
+    private var frozen: (any FrozenSource)?
+    private var deadline: Deadline
+    private var wasAskedToStop = false
+    private var layout: Handover<Result<[PageRun], SessionFailure>>?
+
+    /// What happened, for `--stats`.
+    private(set) var statistics = SessionStatistics()
+
+    init(
+        process: any SourceProcess,
+        options: PageServerOptions,
+        session: ServedSession,
+        loop: ControlLoop,
+        status: StatusSink,
+        logger: Logger
+    ) {
+        self.process = process
+        self.options = options
+        self.session = session
+        self.loop = loop
+        self.status = status
+        self.logger = logger
+        deadline = .after(Self.describeTimeout)
+        statistics.pid = options.pid
+    }
+
+    /// Talks until the session ends.
+    func run(_ channel: FrameChannel) -> Ending {
+        let peer = channel.connection.peer?.description ?? "?"
+        statistics.tlsVersion = channel.connection.version
+        statistics.tlsCipher = channel.connection.cipher
+        status.report(.connected(peer: peer))
+        logger.notice("A destination is connected", metadata: ["peer.name": "\(peer)"])
+        do throws(SystemCallError) {
+            try loop.attach(channel)
+        } catch {
+            return .finished(SessionFailure(.systemCall, "\(error)"))
+        }
+        defer { leave(channel) }
+        while true {
+            if let ending = step() { return ending }
+        }
+    }
+
+    private func leave(_ channel: FrameChannel) {
+        try? loop.detach()
+        session.ended(channel)
+    }
+
+    private func step() -> Ending? {
+        do throws(ChannelError) {
+            switch try loop.next(until: deadline) {
+            case .message(let message): return try handle(message)
+            case .signal(let signal): return stopRequested(by: signal)
+            case .ready: return nil
+            case .timedOut: throw .timedOut
+            }
+        } catch {
+            return broke(error)
+        }
+    }
+
+    private func handle(_ message: Message) throws(ChannelError) -> Ending? {
+        switch message {
+        case .describe(let options): return try describe(options)
+        case .built: return try grant()
+        case .running: return try running()
+        case .complete(let claim): return try complete(claim)
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .description, .eagerPages, .handedOver, .grant,
+            .acknowledged,
+            .pageMap, .drained:
+            throw .unexpected(message.kind)
+        }
+    }
+}
+
+// MARK: - Freeze and description
+
+extension SourceConversation {
+    private func describe(_ options: DescribeOptions) throws(ChannelError) -> Ending? {
+        switch commit.descriptionRequested() {
+        case .violation: throw .unexpected(.describe)
+        case .freeze: break
+        }
+        do throws(SessionFailure) {
+            let frozen = try process.freeze()
+            self.frozen = frozen
+            session.froze(frozen.memory)
+            try startScan(of: frozen.memory)
+            status.report(.frozen)
+            logger.notice("The process is frozen")
+            if options.contains(.eager) { session.streamMayBegin.signal() }
+            let description = try frozen.encodedDescription
+            try sendDescription(description)
+            try sendEagerPages(of: frozen)
+        } catch {
+            return undo(commit.failed(), error)
+        }
+        deadline = .after(self.options.buildTimeout)
+        return nil
+    }
+
+    /// Finds out on a thread of its own which pages exist and which are guards, while the destination builds.
+    private func startScan(of memory: any SourceMemory) throws(SessionFailure) {
+        do throws(SystemCallError) {
+            let found = try Handover<Result<[PageRun], SessionFailure>>()
+            layout = found
+            let session = session
+            try session.start("scan-\(session.pid)") {
+                do throws(SessionFailure) {
+                    let reader = try memory.makeReader()
+                    var guards: [PageRun] = []
+                    try reader.guardPages {
+                        guards.append(PageRun(address: $0.lowerBound, count: $0.byteCount / PageSize.base))
+                    }
+                    found.put(.success(guards))
+                    var pages = PageSet()
+                    try reader.existingPages { range in
+                        pages.insert(range.lowerBound.rawValue >> 12..<range.upperBound.rawValue >> 12)
+                    }
+                    session.ledger.mapScanned(pages)
+                } catch {
+                    found.put(.failure(error))
+                    session.ledger.mapFailed()
+                }
+            }
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+    }
+
+    private func sendDescription(_ bytes: [UInt8]) throws(SessionFailure) {
+        var offset = 0
+        while offset < bytes.count {
+            let end = min(bytes.count, offset + PageProtocol.maximumChunk)
+            let chunk = Array(bytes[offset..<end])
+            try sendBeforeGrant(.description(total: UInt64(bytes.count), offset: UInt64(offset), bytes: chunk))
+            offset = end
+        }
+    }
+
+    private func sendEagerPages(of frozen: any FrozenSource) throws(SessionFailure) {
+        var digest = PageDigest()
+        while let pages = try frozen.nextEagerPages() {
+            digest.add(pages)
+            let encoded: [UInt8]
+            do throws(ProcessImageError) {
+                encoded = try ArchiveEncoder.encode(pages)
+            } catch {
+                throw SessionFailure(.bug, "eager pages cannot be encoded: \(error)")
+            }
+            try sendBeforeGrant(.eagerPages(encoded))
+        }
+        statistics.pages.eager = digest.count
+        try sendBeforeGrant(.handedOver(PageTally(digest)))
+    }
+
+    /// Sends while everything can still be undone; between two messages the operator may end it.
+    private func sendBeforeGrant(_ message: Message) throws(SessionFailure) {
+        let asked: Signal?
+        do throws(ChannelError) {
+            asked = try loop.nextSignal()
+            if asked == nil { try loop.send(message) }
+        } catch {
+            throw SessionFailure(error.exitCode, "the destination was lost while the process was described: \(error)")
+        }
+        if let asked { throw SessionFailure(.tryAgain, "ended by \(asked) before the grant") }
+    }
+}
+
+// MARK: - Grant and completion
+
+extension SourceConversation {
+    private func grant() throws(ChannelError) -> Ending? {
+        switch commit.builtArrived() {
+        case .violation: throw .unexpected(.built)
+        case .recordGrant: break
+        }
+        guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
+        let guards: [PageRun]
+        do throws(SessionFailure) {
+            guards = try guardPages()
+            try frozen.commitGranted()
+        } catch {
+            return undo(commit.failed(), error)
+        }
+        switch commit.grantRecorded() {
+        case .withhold(let resolution): return undo(resolution, SessionFailure(.bug, "the grant was withheld"))
+        case .sendGrant: break
+        }
+        session.table.withLock { $0.granted() }
+        status.report(.granted)
+        deadline = .never
+        try loop.send(.grant(guards: guards))
+        session.streamMayBegin.signal()
+        logger.notice("The destination was granted the process")
+        return nil
+    }
+
+    private func guardPages() throws(SessionFailure) -> [PageRun] {
+        guard let layout else { preconditionFailure("SourceConversation: no scan was started") }
+        do throws(SystemCallError) {
+            let limit = Deadline.after(options.buildTimeout)
+            guard try DescriptorIO.wait(for: .readable, on: layout.descriptor, until: limit) else {
+                throw SystemCallError("poll", .timedOut, operand: "scan for guard pages")
+            }
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+        guard let found = layout.take() else { preconditionFailure("SourceConversation: the scan found nothing") }
+        let guards = try found.get()
+        guard guards.count <= PageProtocol.maximumGuards else {
+            throw SessionFailure(
+                .refused,
+                "\(guards.count) guard ranges (MADV_GUARD_INSTALL) are more than the \(PageProtocol.maximumGuards) that are carried"
+            )
+        }
+        return guards
+    }
+
+    private func running() throws(ChannelError) -> Ending? {
+        switch commit.runningArrived() {
+        case .violation: throw .unexpected(.running)
+        case .reportRunning: break
+        }
+        statistics.pause = sinceFreeze
+        logger.notice("The process runs at the destination")
+        return nil
+    }
+
+    private func complete(_ claim: PageTally) throws(ChannelError) -> Ending? {
+        waitUntilSettled()
+        let served = session.ledger.tally
+        let existing = session.ledger.existingCount ?? .max
+        switch commit.completeArrived(claim, served: served, existing: existing) {
+        case .violation:
+            throw .unexpected(.complete)
+        case .reject(let mismatch):
+            logger.error("COMPLETE was not accepted; nothing is freed", metadata: ["reason": "\(mismatch)"])
+            try? loop.send(.abort(code: UInt16(ExitCode.peer.rawValue), text: mismatch.description))
+            return hold(because: .aborted(code: UInt16(ExitCode.peer.rawValue), text: mismatch.description))
+        case .acknowledgeAndDispose:
+            statistics.timeToResident = sinceFreeze
+            do throws(ChannelError) {
+                try loop.send(.acknowledged)
+            } catch {
+                logger.warning("The acknowledgement could not be sent", metadata: ["reason": "\(error)"])
+            }
+            return dispose(served)
+        }
+    }
+
+    /// A fault thread counts a page behind sending it, and the destination may be faster.
+    private func waitUntilSettled() {
+        let limit = Deadline.after(.seconds(10))
+        while !session.ledger.isSettled && !limit.hasPassed {
+            _ = try? session.stop.wait(until: .after(.milliseconds(1)))
+        }
+    }
+
+    /// Ends the process as the operator chose; the only way to get here is an equal COMPLETE.
+    private func dispose(_ served: PageTally) -> Ending {
+        guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
+        _ = session.stopThreads(within: .seconds(10))
+        do throws(SessionFailure) {
+            switch options.onComplete {
+            case .kill: try frozen.kill()
+            case .stop: try frozen.leaveStopped()
+            case .continue: try frozen.continueAsClone()
+            }
+        } catch {
+            return .finished(error)
+        }
+        status.report(.complete(pages: served.pages, digest: served.digest))
+        logger.notice("Every page has arrived", metadata: ["pages": "\(served.pages)", "digest": "\(served.digest)"])
+        return .finished(nil)
+    }
+
+    private var sinceFreeze: Duration? {
+        frozen.map { MonotonicTime.now - MonotonicTime(nanoseconds: $0.freezeBegan) }
+    }
+}
+
+// MARK: - What goes wrong
+
+extension SourceConversation {
+    private func stopRequested(by signal: Signal) -> Ending? {
+        guard commit.state == .granted else {
+            return undo(commit.stopRequested(), SessionFailure(.tryAgain, "ended by \(signal)"))
+        }
+        guard wasAskedToStop else {
+            wasAskedToStop = true
+            logger.warning(
+                "The destination still needs pages: the page server ends when all have arrived",
+                metadata: [
+                    "signal": "\(signal)", "remedy": "send it again to end at once and leave the process stopped",
+                ]
+            )
+            return nil
+        }
+        return endGranted("ended by \(signal)")
+    }
+
+    private func broke(_ error: ChannelError) -> Ending {
+        let resolution =
+            switch error {
+            case .wire, .unexpected: commit.violated()
+            case .aborted: commit.abortArrived()
+            case .closed, .cut, .timedOut, .stopped, .tls, .refused, .system: commit.connectionLost()
+            }
+        switch resolution {
+        case .leaveRunning:
+            logger.notice("A destination has left before anything happened", metadata: ["reason": "\(error)"])
+            tell(SessionFailure(error.exitCode, error.description))
+            return .nothingHappened
+        case .thaw:
+            return undo(
+                resolution,
+                SessionFailure(error.exitCode, "the destination was lost before the grant: \(error)")
+            )
+        case .stayFrozen: return hold(because: error)
+        case .dispose: return .finished(nil)
+        }
+    }
+
+    /// Ends the command with this failure, with everything undone that can be.
+    private func undo(_ resolution: SourceCommit.Resolution, _ failure: SessionFailure) -> Ending {
+        var failure = failure
+        switch resolution {
+        case .leaveRunning, .dispose: break
+        case .thaw:
+            do throws(SessionFailure) {
+                // A process whose freeze has failed was let go already.
+                try frozen?.thaw()
+                if failure.code != .refused { failure.message += "; \(process.name) runs on" }
+            } catch {
+                failure = error
+            }
+            frozen = nil
+        case .stayFrozen: return hold(because: .aborted(code: UInt16(failure.code.rawValue), text: failure.message))
+        }
+        tell(failure)
+        return .finished(failure)
+    }
+
+    /// Tells the destination why; it may be gone.
+    private func tell(_ failure: SessionFailure) {
+        let text = ([failure.message] + failure.details).joined(separator: "; ")
+        try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: text))
+    }
+
+    /// The copy may be running: keeps the process frozen and its pages at hand, however long it takes.
+    private func hold(because error: ChannelError) -> Ending {
+        status.report(.lost)
+        logger.error(
+            "The destination was lost after the grant; the process stays frozen, for its copy may be running",
+            metadata: ["reason": "\(error)"]
+        )
+        try? loop.detach()
+        session.table.withLock { $0.connectionEnded(.control) }
+        let limit = options.hold.map { Deadline.after($0) } ?? .never
+        while true {
+            do throws(ChannelError) {
+                switch try loop.next(until: limit) {
+                case .signal(let signal): return endGranted("ended by \(signal)")
+                case .timedOut: return endGranted("the destination has not come back in time")
+                case .message, .ready: continue
+                }
+            } catch {
+                return endGranted("\(error)")
+            }
+        }
+    }
+
+    /// Ends without COMPLETE: the process stays stopped, said aloud.
+    private func endGranted(_ reason: String) -> Ending {
+        _ = session.stopThreads(within: .seconds(10))
+        var words =
+            "\(reason); \(process.name) was granted and stays stopped, for its copy may be running. "
+            + "To end it: kill -KILL \(options.pid). To let it run here, only if the copy is gone: kill -CONT \(options.pid)"
+        do throws(SessionFailure) {
+            try frozen?.leaveStopped()
+        } catch {
+            words += ". It could not be let go of in order: \(error)"
+        }
+        frozen = nil
+        return .finished(SessionFailure(.interrupted, words))
+    }
+}
+
+extension SourceConversation {
+    /// Statistics with everything that is known at the end.
+    func finalStatistics(result: String) -> SessionStatistics {
+        var statistics = statistics
+        statistics.result = result
+        statistics.pages.total = session.ledger.existingCount ?? 0
+        (statistics.pages.demanded, statistics.pages.zero) = session.ledger.counts
+        statistics.pages.prefetched =
+            session.ledger.tally.pages - min(session.ledger.tally.pages, statistics.pages.demanded)
+        (statistics.bytesReceived, statistics.bytesSent) = session.bytes
+        return statistics
+    }
+}
