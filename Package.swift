@@ -168,5 +168,26 @@ let package = Package(
             dependencies: ["LinuxSystem", "CLinux", "ProcessTrace", "Paging", "TestSupport", "Victim", "thaw"],
             swiftSettings: strict
         ),
+
+        // Benchmarks: Tests/Benchmarks/run.
+        .executableTarget(
+            name: "Floor",
+            dependencies: ["COpenSSL"],
+            path: "Tests/Benchmarks/Floor",
+            cSettings: cStrict,
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto"), .linkedLibrary("pthread")]
+        ),
+        .executableTarget(
+            name: "BenchmarkVictim",
+            path: "Tests/Benchmarks/Victim",
+            cSettings: cStrict,
+            linkerSettings: [.linkedLibrary("pthread")]
+        ),
+        .executableTarget(
+            name: "Benchmarks",
+            dependencies: ["LinuxSystem", "TestSupport"],
+            path: "Tests/Benchmarks/Driver",
+            swiftSettings: strict
+        ),
     ]
 )
