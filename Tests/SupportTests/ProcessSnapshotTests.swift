@@ -1,5 +1,5 @@
-import TestSupport
 // SPDX-License-Identifier: Apache-2.0
+import TestSupport
 import Testing
 
 /// The comparison that other tests trust must see a change, and must see none where there is none.
@@ -23,6 +23,27 @@ struct ProcessSnapshotTests {
             try wait(for: "the stop") { processState(process.pid) == "T" }
             let changes = try ProcessSnapshot(of: process.pid).changes(since: before)
             #expect(changes.contains { $0.contains("State: T") })
+        }
+    }
+
+    /// What the victim changes of itself, and a word of the line that shows it.
+    static let changes: [(command: String, word: String)] = [
+        ("map", "mapping"), ("protect", "mapping"), ("advise", "flags"), ("open", "/dev/null"), ("seek", "pos: 17"),
+        ("flag", "flags"), ("block", "SigBlk"), ("pend", "Pnd"), ("handle", "SigIgn"), ("register", "userfaultfd"),
+        ("name", "renamed"), ("umask", "Umask"), ("timer", "timer"),
+    ]
+
+    @Test func everyKindOfChangeIsSeen() throws {
+        try withVictim("changing", options: .init(input: .pipe)) { victim in
+            var before = try ProcessSnapshot(of: victim.pid)
+            for (command, word) in Self.changes {
+                try victim.input?.write("\(command)\n")
+                try victim.waitForLine("changed \(command)")
+                let now = try ProcessSnapshot(of: victim.pid)
+                let changes = now.changes(since: before)
+                #expect(changes.contains { $0.contains(word) }, "\(command) shows as \(changes)")
+                before = now
+            }
         }
     }
 }
