@@ -24,6 +24,12 @@ int clinux_wait(int tid, int32_t *status, int options) {
     return result < 0 ? -errno : result;
 }
 
+int clinux_wait_peek(int pid) {
+    siginfo_t information = {.si_signo = 0};
+    if (waitid(P_PID, (id_t)pid, &information, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0) return -errno;
+    return information.si_signo == SIGCHLD;
+}
+
 int64_t clinux_process_vm_read(int pid, uint64_t address, void *buffer, size_t length) {
     struct iovec local = {buffer, length};
     struct iovec remote = {(void *)(uintptr_t)address, length};

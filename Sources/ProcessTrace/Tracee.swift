@@ -120,12 +120,45 @@ public final class Tracee {
 
     /// Lets the thread go for good; a process that was stopped by a signal stays stopped.
     ///
-    /// A thread that has ended meanwhile is no error. The corresponding request is PTRACE_DETACH.
-    public func detach(signal: Int32 = 0) throws(TraceError) {
+    /// The corresponding request is PTRACE_DETACH.
+    /// - Returns: False when the thread has been killed meanwhile; its end has to be waited for (``waitForEnd(deadline:)``), or
+    ///   nobody sees the end of the process.
+    @discardableResult
+    public func detach(signal: Int32 = 0) throws(TraceError) -> Bool {
         let result = clinux_ptrace_detach(tid, signal)
         stop = nil
-        guard result != -ESRCH else { return }
+        guard result != -ESRCH else { return false }
         try TraceError.check("PTRACE_DETACH", result, "Cannot detach from thread \(tid)")
+        return true
+    }
+
+    /// Waits until a thread that was killed has ended.
+    ///
+    /// The status of a process that is a child of this program is left for whoever waits for it.
+    public func waitForEnd(deadline: Deadline) throws(TraceError) {
+        var pause = Backoff()
+        do throws(TraceError) {
+            let isOurChild = try isChildProcess()
+            while try !hasEnded(leavingStatus: isOurChild) {
+                guard !deadline.hasPassed else { throw TraceError(.timedOut, "Thread \(tid) did not end in time") }
+                pause.wait()
+            }
+        } catch {
+            // Somebody else has taken the status, or an execve has ended the thread silently.
+            guard error.code == .gone else { throw error }
+        }
+    }
+
+    /// Whether this is the leader of a process that this program has made.
+    private func isChildProcess() throws(TraceError) -> Bool {
+        let status = try ProcessStatus.read(tid)
+        return status.tgid == tid && status.parent == getpid()
+    }
+
+    private func hasEnded(leavingStatus: Bool) throws(TraceError) -> Bool {
+        guard leavingStatus else { return try !(pollStop()?.isStopped ?? true) }
+        let result = clinux_wait_peek(tid)
+        return try TraceError.check("waitid", result, "Cannot wait for process \(tid)") == 1
     }
 
     // MARK: Registers

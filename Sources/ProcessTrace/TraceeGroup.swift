@@ -63,12 +63,21 @@ public final class TraceeGroup {
     /// - Throws: The first failure, after all threads have been tried.
     public func thaw() throws(TraceError) {
         var failure: TraceError?
+        var ended: [Tracee] = []
         for tracee in tracees {
-            do { try tracee.detach() } catch { failure = failure ?? error }
+            do {
+                if try !tracee.detach() { ended.append(tracee) }
+            } catch {
+                failure = failure ?? error
+            }
         }
+        do { try Self.wait(forEndOf: ended, deadline: .after(Self.endTime)) } catch { failure = failure ?? error }
         tracees.removeAll()
         if let failure { throw failure }
     }
+
+    /// How long the end of a thread that was killed is waited for.
+    private static let endTime = Duration.seconds(10)
 
     /// Kills the process and waits until every traced thread has ended.
     ///
@@ -77,20 +86,13 @@ public final class TraceeGroup {
         guard Glibc.kill(pid, SIGKILL) == 0 || errno == ESRCH else {
             throw TraceError(SystemCallError("kill", Errno(rawValue: errno)), "Cannot kill process \(pid)")
         }
-        // The leader's end is reported after that of all others.
-        for tracee in tracees.dropFirst() + tracees.prefix(1) {
-            try Self.waitForEnd(of: tracee, deadline: deadline)
-        }
+        try Self.wait(forEndOf: tracees, deadline: deadline)
         tracees.removeAll()
     }
 
-    private static func waitForEnd(of tracee: Tracee, deadline: Deadline) throws(TraceError) {
-        do {
-            while try tracee.waitForStop(deadline: deadline).isStopped {}
-        } catch {
-            // Somebody else (the parent) has taken the status, or an execve has ended the thread silently.
-            guard error.code == .gone else { throw error }
-        }
+    private static func wait(forEndOf tracees: [Tracee], deadline: Deadline) throws(TraceError) {
+        // The leader's end is reported after that of all others.
+        for tracee in tracees.reversed() { try tracee.waitForEnd(deadline: deadline) }
     }
 }
 
@@ -185,14 +187,12 @@ private struct Freezing {
         for tracee in waiting {
             _ = try? tracee.waitForStop(deadline: limit)
         }
-        for tracee in stopped + waiting {
+        for tracee in waiting {
             // What cannot be let go has ended or never stopped; the kernel detaches from it when this thread ends.
-            if case .signal(let signal) = tracee.stop {
-                try? tracee.detach(signal: signal)
-            } else {
-                try? tracee.detach()
-            }
+            if case .signal(let signal) = tracee.stop { _ = try? tracee.detach(signal: signal) }
         }
+        let others = waiting.filter { $0.stop != nil }
+        try? TraceeGroup(pid: pid, adopting: stopped + others).thaw()
         stopped.removeAll()
         waiting.removeAll()
     }

@@ -12,6 +12,9 @@
 /// happened, or -errno.
 int clinux_wait(int tid, int32_t *_Nonnull status, int options);
 
+/// waitid(2) with WNOWAIT: whether a child has ended. Returns 1 or 0, or -errno.
+int clinux_wait_peek(int pid);
+
 /// process_vm_readv(2), one piece. Returns bytes read, or -errno.
 int64_t clinux_process_vm_read(int pid, uint64_t address, void *_Nonnull buffer, size_t length);
 
