@@ -114,10 +114,14 @@ let package = Package(
         .testTarget(name: "LazyPagesTests", dependencies: ["LazyPages", "Paging"], swiftSettings: strict),
         .testTarget(
             name: "LinuxSystemTests",
-            dependencies: ["LinuxSystem", "CLinux", "Paging"],
+            dependencies: ["LinuxSystem", "CLinux", "Paging", "TestSupport"],
             swiftSettings: strict
         ),
-        .testTarget(name: "TLSSessionTests", dependencies: ["TLSSession", "LinuxSystem"], swiftSettings: strict),
+        .testTarget(
+            name: "TLSSessionTests",
+            dependencies: ["COpenSSL", "LinuxSystem", "TLSSession", "TestSupport"],
+            swiftSettings: strict
+        ),
         .testTarget(
             name: "UserfaultfdTests",
             dependencies: ["Userfaultfd", "ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim"],

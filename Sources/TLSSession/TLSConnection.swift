@@ -300,6 +300,7 @@ extension TLSConnection {
 
     private func read(_ start: UnsafeMutableRawPointer, _ count: Int) throws(TLSError) -> ReadOutcome {
         guard socket != nil && !isBroken else { return .closed }
+        precondition(peer != nil, "TLSConnection: read before the handshake is complete")
         ERR_clear_error()
         var done = 0
         // SAFETY: the caller keeps `count` bytes at `start`; the SSL lives as long as this object.
@@ -321,6 +322,7 @@ extension TLSConnection {
         guard socket != nil && !isBroken else {
             throw TLSError(.closed, "The connection was closed before all was written")
         }
+        precondition(peer != nil, "TLSConnection: write before the handshake is complete")
         ERR_clear_error()
         var done = 0
         // SAFETY: the caller keeps `count` bytes at `start`; the SSL lives as long as this object.
