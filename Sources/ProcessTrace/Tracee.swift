@@ -120,11 +120,16 @@ public final class Tracee {
 
     /// Lets the thread go for good; a process that was stopped by a signal stays stopped.
     ///
-    /// The corresponding request is PTRACE_DETACH.
+    /// A thread that has ended meanwhile is no error. The corresponding request is PTRACE_DETACH.
+    public func detach(signal: Int32 = 0) throws(TraceError) {
+        _ = try detachUnlessEnded(signal: signal)
+    }
+
+    /// Lets the thread go for good as ``detach(signal:)`` does.
+    ///
     /// - Returns: False when the thread has been killed meanwhile; its end has to be waited for (``waitForEnd(deadline:)``), or
     ///   nobody sees the end of the process.
-    @discardableResult
-    public func detach(signal: Int32 = 0) throws(TraceError) -> Bool {
+    public func detachUnlessEnded(signal: Int32 = 0) throws(TraceError) -> Bool {
         let result = clinux_ptrace_detach(tid, signal)
         stop = nil
         guard result != -ESRCH else { return false }

@@ -66,7 +66,7 @@ public final class TraceeGroup {
         var ended: [Tracee] = []
         for tracee in tracees {
             do {
-                if try !tracee.detach() { ended.append(tracee) }
+                if try !tracee.detachUnlessEnded() { ended.append(tracee) }
             } catch {
                 failure = failure ?? error
             }
@@ -189,7 +189,7 @@ private struct Freezing {
         }
         for tracee in waiting {
             // What cannot be let go has ended or never stopped; the kernel detaches from it when this thread ends.
-            if case .signal(let signal) = tracee.stop { _ = try? tracee.detach(signal: signal) }
+            if case .signal(let signal) = tracee.stop { try? tracee.detach(signal: signal) }
         }
         let others = waiting.filter { $0.stop != nil }
         try? TraceeGroup(pid: pid, adopting: stopped + others).thaw()
