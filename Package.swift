@@ -3,7 +3,9 @@
 
 import PackageDescription
 
-/// Settings of every hand-written target. `SwiftSetting` cannot be filtered, so lists are built up.
+/// Settings of every hand-written target.
+///
+/// `SwiftSetting` cannot be filtered, so lists are built up.
 let common: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .treatAllWarnings(as: .error),

@@ -121,7 +121,9 @@ public enum DescriptorIO {
         }
     }
 
-    /// Writes all bytes. A socket or pipe without reader raises SIGPIPE unless it is ignored.
+    /// Writes all bytes.
+    ///
+    /// A socket or pipe without reader raises SIGPIPE unless it is ignored.
     ///
     /// - Throws: ``SystemCallError`` with `ETIMEDOUT` at the deadline; some bytes may have been written.
     ///

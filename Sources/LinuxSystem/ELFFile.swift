@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The little of an ELF file that tells builds apart, elf(5). Little-endian files only; anything odd is "none".
+/// The little of an ELF file that tells builds apart, elf(5).
+///
+/// Little-endian files only; anything odd is "none".
 public enum ELFFile {
     /// Bytes from the start of a file that hold header and program headers of all but outlandish files.
     public static let headerBytes = 4096

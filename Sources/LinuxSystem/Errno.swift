@@ -21,6 +21,8 @@ public struct Errno: RawRepresentable, Hashable, Sendable, CustomStringConvertib
     }
 }
 
+// Named after the constants of errno(3).
+// swift-format-ignore: AllPublicDeclarationsHaveDocumentation
 extension Errno {
     public static let perm = Self(rawValue: EPERM)
     public static let noEntry = Self(rawValue: ENOENT)

@@ -50,7 +50,9 @@ public struct FileFingerprint: Hashable, Sendable {
 }
 
 extension FileReading {
-    /// Reads up to `count` bytes from `offset` on; fewer only at the end of the file. The position of the file stays.
+    /// Reads up to `count` bytes from `offset` on; fewer only at the end of the file.
+    ///
+    /// The position of the file stays.
     ///
     /// The corresponding call is `pread`.
     public static func read(_ descriptor: Int32, at offset: UInt64, count: Int) throws(SystemCallError) -> [UInt8] {

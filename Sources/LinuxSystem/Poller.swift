@@ -2,7 +2,9 @@
 internal import CLinux
 internal import Glibc
 
-/// Waits for any of several descriptors (level-triggered). One thread uses it.
+/// Waits for any of several descriptors (level-triggered).
+///
+/// One thread uses it.
 @safe
 public final class Poller {
     /// What to wait for, or what is the case.
@@ -15,13 +17,21 @@ public final class Poller {
             self.rawValue = rawValue
         }
 
-        /// There is something to read, or the end. The corresponding C constant is `EPOLLIN`.
+        /// There is something to read, or the end.
+        ///
+        /// The corresponding C constant is `EPOLLIN`.
         public static let readable = Self(rawValue: EPOLLIN.rawValue)
-        /// There is room to write. The corresponding C constant is `EPOLLOUT`.
+        /// There is room to write.
+        ///
+        /// The corresponding C constant is `EPOLLOUT`.
         public static let writable = Self(rawValue: EPOLLOUT.rawValue)
-        /// An error is pending; always waited for. The corresponding C constant is `EPOLLERR`.
+        /// An error is pending; always waited for.
+        ///
+        /// The corresponding C constant is `EPOLLERR`.
         public static let failed = Self(rawValue: EPOLLERR.rawValue)
-        /// Both directions are closed; always waited for. The corresponding C constant is `EPOLLHUP`.
+        /// Both directions are closed; always waited for.
+        ///
+        /// The corresponding C constant is `EPOLLHUP`.
         public static let hungUp = Self(rawValue: EPOLLHUP.rawValue)
     }
 
@@ -71,7 +81,9 @@ public final class Poller {
         try control(EPOLL_CTL_DEL, descriptor, [], 0)
     }
 
-    /// Waits until something is ready. Allocates nothing.
+    /// Waits until something is ready.
+    ///
+    /// Allocates nothing.
     ///
     /// - Returns: how many events can be looked at by subscript; 0 at the deadline. A signal that interrupts starts the wait again.
     ///

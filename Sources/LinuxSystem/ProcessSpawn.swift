@@ -3,15 +3,21 @@ internal import CLinux
 internal import Glibc
 public import Paging
 
-/// What ``SpawnedProcess`` is asked for. Ids are those of the namespace in which the process lives.
+/// What ``SpawnedProcess`` is asked for.
+///
+/// Ids are those of the namespace in which the process lives.
 public struct SpawnRequest: Sendable {
     /// Own pid and mount namespace with a fresh `/proc`, and an init that reaps.
     public var newPIDNamespace = false
     /// Id of the process.
     public var pid: Int32
-    /// Session; 0 for the caller's. Other ids than `pid` only count in a new namespace.
+    /// Session; 0 for the caller's.
+    ///
+    /// Other ids than `pid` only count in a new namespace.
     public var session: Int32 = 0
-    /// Process group; 0 for the caller's. Other ids than `pid` only count in a new namespace.
+    /// Process group; 0 for the caller's.
+    ///
+    /// Other ids than `pid` only count in a new namespace.
     public var group: Int32 = 0
     /// Memory that the process maps readable, writable and executable before it waits.
     public var stub: AddressRange
@@ -115,8 +121,10 @@ public final class SpawnedProcess {
         try checked("send", clinux_spawn_release(result.channel), operand: "to the init of the pid namespace")
     }
 
-    /// Ends the process, and everything in its new pid namespace; waits until it is gone. Threads other than the leader that a
-    /// tracer holds must have been waited for before. Does nothing the second time.
+    /// Ends the process, and everything in its new pid namespace; waits until it is gone.
+    ///
+    /// Threads other than the leader that a tracer holds must have been waited for before. Does nothing the second
+    /// time.
     public func destroy() {
         isReleased = true
         // SAFETY: one structure that lives during the call.
@@ -124,7 +132,9 @@ public final class SpawnedProcess {
         result = clinux_spawn_result(pid: 0, init: 0, channel: -1, step: 0)
     }
 
-    /// How the process ended, once it has; does not wait. Only one call ever gets the answer.
+    /// How the process ended, once it has; does not wait.
+    ///
+    /// Only one call ever gets the answer.
     ///
     /// - Throws: `EPIPE` when the init of the namespace was killed, `ECHILD` when somebody else has taken the status.
     public func status() throws(SystemCallError) -> ExitStatus? {

@@ -21,6 +21,8 @@ public struct Signal: RawRepresentable, Hashable, Sendable, CustomStringConverti
     }
 }
 
+// Named after what signal(7) says of them.
+// swift-format-ignore: AllPublicDeclarationsHaveDocumentation
 extension Signal {
     public static let hangup = Self(rawValue: SIGHUP)
     public static let interrupt = Self(rawValue: SIGINT)

@@ -10,7 +10,7 @@ public final class SignalDescriptor: Sendable {
     public struct Received: Hashable, Sendable {
         /// Which signal.
         public let signal: Signal
-        /// `si_code`: `SI_USER`, `SI_QUEUE`, `CLD_EXITED`, …
+        /// What kind of sender it had: `SI_USER`, `SI_QUEUE`, `CLD_EXITED` and so on (`si_code`).
         public let code: Int32
         /// Who sent it, or the child of a ``Signal/child``.
         public let sender: Int32

@@ -145,7 +145,9 @@ public struct StreamSocket: ~Copyable, Sendable {
         return value == 0 ? nil : Errno(rawValue: value)
     }
 
-    /// Ends both directions; threads that wait for the socket see the end. The descriptor stays open.
+    /// Ends both directions; threads that wait for the socket see the end.
+    ///
+    /// The descriptor stays open.
     ///
     /// The corresponding call is `shutdown`.
     public func shutDown() {

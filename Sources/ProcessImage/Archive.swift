@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Fields are named as in proc(5) and in the calls that set them; those that need more words have them.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
 
 /// A value with one list of fields, walked alike by the encoder and the decoder, so the two cannot differ.
 public protocol ArchivedValue: Sendable {

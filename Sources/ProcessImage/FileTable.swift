@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Fields are named as in proc(5) and in the calls that set them; those that need more words have them.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
 
 /// Descriptors and the open file descriptions behind them.
 public struct FileTable: ArchivedValue, Equatable {
@@ -63,9 +66,13 @@ public struct OpenFile: ArchivedValue, Equatable {
     public var offset: Int64 = 0
     /// Index into files of ``MemoryDescription``, pipes, or shared objects, by kind; `UInt32.max` for none.
     public var object: UInt32 = .max
-    /// eventfd: counter. timerfd: ticks. signalfd: mask. standard stream: the number 0, 1 or 2.
+    /// eventfd: counter.
+    ///
+    /// timerfd: ticks. signalfd: mask. standard stream: the number 0, 1 or 2.
     public var value: UInt64 = 0
-    /// eventfd: EFD_SEMAPHORE. timerfd: clock id. pipe: 1 for a FIFO's path in `path`.
+    /// eventfd: EFD_SEMAPHORE.
+    ///
+    /// timerfd: clock id. pipe: 1 for a FIFO's path in `path`.
     public var detail: Int32 = 0
     /// timerfd: settime flags; `timer` is the time left and the period.
     public var timerFlags: UInt32 = 0

