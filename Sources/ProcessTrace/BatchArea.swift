@@ -74,15 +74,18 @@ struct PlacedBatch {
         self.data = data
         table = AddressRange(start, data)
         resultAddresses = results
-        image = words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) } } + batch.bytes
+        // SAFETY: the bytes of the array's own storage are copied during the closure; the machine is little-endian.
+        image = unsafe words.withUnsafeBytes { unsafe Array($0) } + batch.bytes
     }
 
     /// Takes the results out of what the table and data have become.
     func results(from image: [UInt8]) -> BatchResults {
-        let results = resultAddresses.map { address in
-            let offset = Int(address.rawValue - table.lowerBound.rawValue)
-            let word = image[offset..<offset + 8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-            return Int64(bitPattern: word)
+        let start = table.lowerBound.rawValue
+        // SAFETY: the results lie in the table, which the image begins with; loadUnaligned checks the bounds.
+        let results = unsafe image.withUnsafeBytes { bytes in
+            resultAddresses.map {
+                unsafe bytes.loadUnaligned(fromByteOffset: Int($0.rawValue - start), as: Int64.self)
+            }
         }
         return BatchResults(results: results, bytes: Array(image[Int(table.byteCount)...]))
     }

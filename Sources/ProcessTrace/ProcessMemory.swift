@@ -64,8 +64,9 @@ public final class ProcessMemory: Sendable {
     /// Reads 64-bit words.
     public func readWords(_ address: VirtualAddress, count: Int) throws(TraceError) -> [UInt64] {
         let bytes = try read(address, count: count * 8)
-        return (0..<count).map { word in
-            bytes[word * 8..<word * 8 + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        // SAFETY: the bytes were counted; the machine is little-endian.
+        return unsafe bytes.withUnsafeBytes { raw in
+            (0..<count).map { unsafe raw.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self) }
         }
     }
 

@@ -141,11 +141,13 @@ extension SystemCallInjector {
     }
 
     private func execute(_ work: [(Tracee, PlacedBatch)], _ area: BatchArea) throws(TraceError) {
+        let trapsAreFree = try !trapsAreIgnoredOrPending(work[0].0)
         var running: [BatchRun] = []
         var failure: TraceError?
         for (tracee, batch) in work where !batch.batch.calls.isEmpty {
             do {
-                if try trapsAreFree(tracee) {
+                let pending = try tracee.pendingSignals(shared: false)
+                if trapsAreFree, !Self.holdsTrap(pending) {
                     running.append(try BatchRun(batch, area, tracee))
                 } else {
                     try runSingly(batch, on: tracee)
@@ -163,11 +165,24 @@ extension SystemCallInjector {
 
     /// The end of a batch is a SIGTRAP that the kernel forces: it would reset an ignored action for good, and be lost among
     /// others that are pending.
-    private func trapsAreFree(_ tracee: Tracee) throws(TraceError) -> Bool {
-        let status = try ProcessStatus.read(memory.pid, thread: tracee.tid)
-        let trap: UInt64 = 1 << UInt64(SIGTRAP - 1)
-        return (status.ignoredSignals | status.pendingSignals | status.sharedPendingSignals) & trap == 0
+    private func trapsAreIgnoredOrPending(_ tracee: Tracee) throws(TraceError) -> Bool {
+        let path = "/proc/\(memory.pid)/status"
+        let key = "SigIgn:"
+        guard let line = try ProcFile.read(path).lines.first(where: { $0.starts(with: key.utf8) }) else {
+            throw TraceError(.malformed, "\"\(path)\" has no line \"\(key)\"")
+        }
+        var cursor = ByteCursor(line.dropFirst(key.utf8.count))
+        cursor.skipBlanks()
+        guard let ignored = cursor.hexadecimal() else { throw .malformed(path, line) }
+        let pending = try tracee.pendingSignals(shared: true)
+        return ignored & Self.trapBit != 0 || Self.holdsTrap(pending)
     }
+
+    private static func holdsTrap(_ signals: [[UInt8]]) -> Bool {
+        signals.contains { $0.first == UInt8(SIGTRAP) }
+    }
+
+    fileprivate static let trapBit: UInt64 = 1 << UInt64(SIGTRAP - 1)
 
     /// What the machine code does, from here.
     private func runSingly(_ placed: PlacedBatch, on tracee: Tracee) throws(TraceError) {
@@ -205,7 +220,7 @@ private final class BatchRun {
         registers = try tracee.registers()
         mask = try tracee.signalMask()
         do {
-            try tracee.setSignalMask(SystemCallInjector.allSignals & ~(1 << UInt64(SIGTRAP - 1)))
+            try tracee.setSignalMask(SystemCallInjector.allSignals & ~SystemCallInjector.trapBit)
             try tracee.setRegisters(BatchCode.start(registers, code: area.code, table: batch.table))
             try tracee.resumeDirectly()
         } catch {

@@ -48,6 +48,21 @@ public final class SystemCallInjector {
         throw TraceError(.inaccessible, "No system call instruction can be read in process \(memory.pid)")
     }
 
+    /// Runs `body` with the calling thread on the CPU that the stopped thread ran on last.
+    ///
+    /// A call costs an order of magnitude less when neither side has to wake another CPU for it. Where the thread may not move
+    /// there nothing changes.
+    public static func near<Value>(
+        _ tracee: Tracee,
+        _ body: () throws(TraceError) -> Value
+    ) throws(TraceError) -> Value {
+        let processor = try ProcessStat.read(tracee.tid).processor
+        // Pinning only makes it faster.
+        let before = try? CPUAffinity.pin(to: processor)
+        defer { try? before?.apply() }
+        return try body()
+    }
+
     /// Makes one call.
     ///
     /// - Returns: Its result, -errno for a failure.
