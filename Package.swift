@@ -102,6 +102,7 @@ let package = Package(
             cSettings: cStrict,
             linkerSettings: [.linkedLibrary("pthread")]
         ),
+        .executableTarget(name: "SwiftVictim", path: "Tests/Support/SwiftVictim", swiftSettings: common),
         .target(name: "CTestSupport", path: "Tests/Support/CTestSupport", cSettings: cStrict),
         // Depends on nothing of the product, so that it can contradict it.
         .target(
@@ -171,7 +172,7 @@ let package = Package(
         ),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["LinuxSystem", "CLinux", "ProcessTrace", "Paging", "TestSupport", "Victim", "thaw"],
+            dependencies: ["TestSupport", "Victim", "SwiftVictim", "thaw"],
             swiftSettings: strict
         ),
 

@@ -11,7 +11,8 @@
 int main(int argc, char **argv) {
     // Volatile, so that the comparison of a weak symbol with NULL is made at run time.
     const struct victim_mode *const volatile tables[] = {
-        trace_modes, checkpoint_modes, restore_modes, uffd_modes, session_modes, carried_modes, refused_modes,
+        trace_modes,   checkpoint_modes, restore_modes, uffd_modes,
+        session_modes, carried_modes,    refused_modes, attached_modes,
     };
     const size_t table_count = sizeof tables / sizeof *tables;
     if (argc < 2) {

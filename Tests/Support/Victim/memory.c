@@ -404,8 +404,21 @@ const struct part memory_parts[] = {
     {NULL, NULL, NULL, NULL, NULL, NULL, false},
 };
 
-// It would lock what the other parts map, beyond the limit of an ordinary user.
+// 256 MiB, so that the move takes a while.
+
+static struct region large;
+
+static void large_set_up(void) {
+    large = (struct region){"large mapping", map_pages(65536, PROT_READ | PROT_WRITE, MAP_PRIVATE), 65536, 1, 14};
+    fill_region(&large);
+}
+
+static void large_verify(void) { check_region(&large); }
+static void large_spoil(void) { memset(large.start + 60000 * page_size, 0, page_size); }
+
+// The first would lock what the other parts map, beyond the limit of an ordinary user.
 const struct part lone_parts[] = {
     {"lock-future", lock_future_set_up, NULL, NULL, lock_future_finish, lock_future_spoil, false},
+    {"large", large_set_up, NULL, large_verify, NULL, large_spoil, true},
     {NULL, NULL, NULL, NULL, NULL, NULL, false},
 };
