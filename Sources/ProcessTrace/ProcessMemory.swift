@@ -56,6 +56,17 @@ public final class ProcessMemory: Sendable {
         return bytes
     }
 
+    /// Reads exactly `count` bytes, but never waits for a page that a userfaultfd has to bring; nil when they cannot be read so.
+    public func readWithoutWaiting(_ address: VirtualAddress, count: Int) -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: count)
+        // SAFETY: the kernel writes at most `count` bytes into the array's own storage, and only during the closure.
+        let got = unsafe bytes.withUnsafeMutableBytes { raw -> Int in
+            guard let start = raw.baseAddress else { return 0 }
+            return unsafe readPastProtection(address.rawValue, start, count)
+        }
+        return got == count ? bytes : nil
+    }
+
     /// Reads one 64-bit word.
     public func readWord(_ address: VirtualAddress) throws(TraceError) -> UInt64 {
         try readWords(address, count: 1)[0]

@@ -124,7 +124,8 @@ private struct Freezing {
         }
         stopped.swapAt(0, leader)
         // An execve ends all threads but one without a word to their tracer; only then is one of them not stopped any more.
-        for tracee in stopped { _ = try tracee.registers() }
+        let memory = try ProcessMemory(pid: pid)
+        for tracee in stopped { try tracee.leaveRestartableSequence(memory) }
     }
 
     /// Whether there were any.

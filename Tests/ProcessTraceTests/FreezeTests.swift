@@ -2,6 +2,7 @@
 internal import CLinux
 internal import Glibc
 internal import LinuxSystem
+internal import Paging
 internal import ProcessTrace
 internal import TestSupport
 internal import Testing
@@ -63,6 +64,31 @@ struct FreezeTests {
         #expect(found == .gone)
         try group.thaw()
         #expect(try victim.process.waitForExit() == .signaled(SIGKILL))
+    }
+
+    @Test func aRestartableSequenceBeginsAgainAfterAFreeze() throws {
+        let victim = try TracedVictim("trace-rseq")
+        let generation = VirtualAddress(try victim.value("generation"))
+        for round in 1...5 {
+            try victim.frozen { (group, injector) throws in
+                for tracee in group.tracees { _ = try injector.call(SYS_gettid, on: tracee) }
+                try injector.memory.writeWord(UInt64(round), to: generation)
+            }
+        }
+        let answer = try victim.ask("finish").split(separator: " ")
+        #expect(answer[1] == "5")
+        #expect(try victim.process.waitForExit() == .exited(0))
+    }
+
+    @Test func aProcessWhoseFirstThreadHasEndedIsToldApart() throws {
+        let victim = try TracedVictim("trace-leaderless")
+        try wait(for: "the end of the first thread") { processState(victim.pid) == "Z" }
+        #expect(code { _ = try TraceeGroup.freeze(victim.pid, deadline: .after(patience)) } == .leaderExited)
+        for tid in try ProcFile.threads(of: victim.pid) {
+            #expect(try ProcessStatus.read(victim.pid, thread: tid).tracer == 0)
+        }
+        victim.process.input?.finish()
+        #expect(try victim.process.waitForExit() == .exited(0))
     }
 
     private func code(_ body: () throws -> Void) -> TraceError.Code? {

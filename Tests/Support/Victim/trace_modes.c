@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/rseq.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
@@ -359,7 +360,89 @@ static int memory(int argc, char **argv) {
     return 0;
 }
 
+// --- trace-rseq: a restartable sequence that spins ---
+
+#if defined(__x86_64__)
+static volatile long generation;
+static volatile long restarts;
+
+// A sequence that takes `generation` at its beginning and ends when `finish` is set. Whoever stops the thread in it must make it
+// begin again, as the kernel does at every preemption.
+static long sequence(void) {
+    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    volatile uint64_t *section = (volatile uint64_t *)(void *)&area->rseq_cs;
+    long seen = 0;
+    __asm__ volatile(
+        ".pushsection .data.sequences, \"aw\"\n"
+        ".balign 32\n"
+        "3: .long 0, 0\n"
+        ".quad 1f, 2f - 1f, 4f\n"
+        ".popsection\n"
+        "0: leaq 3b(%%rip), %%rax\n"
+        "movq %%rax, %[section]\n"
+        "1: movq %[generation], %[seen]\n"
+        "5: cmpl $0, %[finish]\n"
+        "je 5b\n"
+        "2: movq $0, %[section]\n"
+        "jmp 6f\n"
+        ".byte 0x0f, 0xb9, 0x3d\n"
+        ".long 0x53053053\n"
+        "4: incq %[restarts]\n"
+        "jmp 0b\n"
+        "6:\n"
+        : [seen] "=&r"(seen), [restarts] "+m"(restarts)
+        : [section] "m"(*section), [generation] "m"(generation), [finish] "m"(finish)
+        : "rax", "cc", "memory");
+    return seen;
+}
+
+static void *run_sequence(void *argument) {
+    *(long *)argument = sequence();
+    return NULL;
+}
+
+// Prints the address of `generation` and `ready`; after a line `seen N restarts N`.
+static int rseq_main(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    long seen = -1;
+    pthread_t thread;
+    pthread_create(&thread, NULL, run_sequence, &seen);
+    printf("generation %p\n", (void *)&generation);
+    say("ready");
+    char line[16];
+    if (!await_line(line, sizeof line)) return 1;
+    finish = 1;
+    pthread_join(thread, NULL);
+    printf("seen %ld restarts %ld\n", seen, restarts);
+    fflush(stdout);
+    return 0;
+}
+#endif
+
+// --- trace-leaderless: the first thread ends before the others ---
+
+static void *wait_for_end(void *argument) {
+    char line[16];
+    while (await_line(line, sizeof line)) {
+    }
+    _exit(argument == NULL ? 0 : 1);
+}
+
+static int leaderless(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_for_end, NULL);
+    say("ready");
+    pthread_exit(NULL);
+}
+
 const struct victim_mode trace_modes[] = {
+#if defined(__x86_64__)
+    {"trace-rseq", rseq_main},
+#endif
+    {"trace-leaderless", leaderless},
     {"trace-blocked", blocked},
     {"trace-spawner", spawner_main},
     {"trace-trap", trap},
