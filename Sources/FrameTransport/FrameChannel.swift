@@ -189,3 +189,29 @@ public final class FrameChannel {
         bytesSent += UInt64(count)
     }
 }
+
+extension FrameChannel {
+    /// Sends a frame without contents if there is room; never waits.
+    ///
+    /// - Parameter buffer: at least ``contentOffset`` long; its last 32 bytes are overwritten.
+    /// - Returns: false when there is no room: wait until the connection is writable and offer the **same** frame again.
+    public func trySend(_ frame: PageFrame, from buffer: TransferBuffer) throws(ChannelError) -> Bool {
+        precondition(frame.contentByteCount == 0, "FrameChannel: a frame with contents may not fit")
+        let start = Self.contentOffset - PageFrame.byteCount
+        buffer.withMutableBytes(start..<Self.contentOffset) { bytes in frame.encode(into: &bytes) }
+        let outcome: TLSConnection.WriteOutcome
+        do throws(TLSError) {
+            outcome = try connection.write(from: buffer, at: start, count: PageFrame.byteCount)
+        } catch {
+            throw ChannelError(sending: error)
+        }
+        switch outcome {
+        case .wouldBlock: return false
+        case .bytes(let count):
+            // A record is taken whole or not at all.
+            precondition(count == PageFrame.byteCount, "FrameChannel: a part of a record was taken")
+            bytesSent += UInt64(count)
+            return true
+        }
+    }
+}

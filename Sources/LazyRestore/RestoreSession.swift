@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
 public import Logging
 public import Reporting
 
@@ -22,8 +24,28 @@ public struct RestoreSession {
     /// Never throws: whatever goes wrong is in the outcome. Attached, it returns when the restored process has ended, with its status;
     /// detached, when every page is there. Blocks the signals that it forwards in the calling thread and reads them itself.
     public func run() -> (outcome: Outcome, statistics: SessionStatistics) {
-        let failure = SessionFailure(.unavailable, "restore is not there yet")
-        status.report(.failed(code: failure.code.rawValue, message: failure.message))
-        return (Outcome(failure), SessionStatistics())
+        let conversation: DestinationConversation
+        do throws(SystemCallError) {
+            // Before keys are loaded: the guardian keeps a copy of this process's memory.
+            let guardian = try Guardian()
+            let signals = try SignalDescriptor([
+                .interrupt, .terminate, .hangup, .quit, .user1, .user2, .windowChange,
+            ])
+            conversation = DestinationConversation(
+                options: options,
+                callbacks: callbacks,
+                loop: try ControlLoop(signals: signals, sendTimeout: .seconds(30)),
+                guardian: guardian,
+                shared: try RestoreShared(),
+                status: status,
+                logger: logger
+            )
+        } catch {
+            let failure = SessionFailure(.systemCall, "\(error)")
+            status.report(.failed(code: failure.code.rawValue, message: failure.message))
+            return (Outcome(failure), SessionStatistics())
+        }
+        let outcome = conversation.run()
+        return (outcome, conversation.statistics)
     }
 }

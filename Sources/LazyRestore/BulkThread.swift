@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LazyPages
+internal import LinuxSystem
+internal import PageWire
+internal import Paging
+internal import Reporting
+internal import Synchronization
+
+/// Takes the page map and everything that nobody has asked for from the bulk connection and installs it.
+struct BulkThread {
+    private let memory: LazyMemory
+    private let shared: RestoreShared
+
+    init(memory: LazyMemory, shared: RestoreShared) {
+        self.memory = memory
+        self.shared = shared
+    }
+
+    /// Installs until the session stops or the connection ends.
+    func run(_ channel: FrameChannel) {
+        defer { shared.ended(channel) }
+        do {
+            while true {
+                switch try channel.receive(until: .never) {
+                case .nothing: continue
+                case .pages(let frame): try take(frame, channel)
+                case .message(.pageMap(let runs, let isLast)): try memory.mapArrived(runs, isLast: isLast)
+                case .message(.drained(let pages)): try checkDrained(pages)
+                case .message(let message): throw ChannelError.unexpected(message.kind)
+                }
+            }
+        } catch ChannelError.stopped {
+            return
+        } catch {
+            shared.lost(SessionFailure(losing: "bulk", error))
+        }
+    }
+
+    private func take(_ frame: PageFrame, _ channel: FrameChannel) throws {
+        let content: Arrival.Content
+        switch frame.kind {
+        case .pageRun: content = .data
+        case .zeroRun: content = .zeros
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver, .built, .grant,
+            .running, .complete, .acknowledged, .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageMap, .drained:
+            throw ChannelError.unexpected(frame.kind)
+        }
+        shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
+        let arrival = Arrival(address: frame.address, count: frame.count, content: content)
+        try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
+    }
+
+    /// The source says that it has sent everything on one connection or the other; what is under way on the other still comes.
+    private func checkDrained(_ pages: UInt64) throws(SessionFailure) {
+        let mapped = memory.with(.stream) { $0.books.isMapComplete ? $0.books.mappedPages : nil }
+        guard mapped == pages else {
+            throw SessionFailure(.peer, "the source sent \(pages) pages where its map named \(mapped ?? 0)")
+        }
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LazyPages
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Paging
+internal import Reporting
+internal import Restore
+internal import Synchronization
+
+// The copy runs. Nothing takes the page service away from it while pages are owed.
+extension DestinationConversation {
+    private static let progressInterval = Duration.milliseconds(200)
+
+    /// Until every page is there and acknowledged; attached, until the process has ended as well.
+    func drain() -> Outcome {
+        status.report(.running(pid: statistics.pid))
+        callbacks.onRunning(statistics.pid)
+        logger.notice("The process runs", metadata: ["pid": "\(statistics.pid)"])
+        watchProcess()
+        do throws(ChannelError) {
+            try loop.send(.running)
+        } catch {
+            lost(SessionFailure(error.exitCode, error.description))
+        }
+        var progress = Deadline.after(Self.progressInterval)
+        while !isOver {
+            do throws(ChannelError) {
+                try handle(try loop.next(until: reportsProgress ? progress : .never))
+            } catch {
+                broke(error)
+            }
+            if reportsProgress && progress.hasPassed {
+                reportProgress(isLast: false)
+                progress = .after(Self.progressInterval)
+            }
+        }
+        return outcome()
+    }
+
+    private var reportsProgress: Bool { callbacks.onProgress != nil && !isFinished }
+
+    private var isOver: Bool {
+        if options.attached { return exitStatus != nil && (isFinished || lossReported) }
+        return isFinished || (lossReported && exitStatus != nil)
+    }
+
+    private func watchProcess() {
+        do throws(SystemCallError) {
+            if let watcher { try loop.watch(watcher.descriptor, token: Token.exit) }
+            try loop.watch(guardian.descriptor, token: Token.guardian)
+        } catch {
+            logger.error("The end of the process cannot be watched", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private func handle(_ event: ControlLoop.Event) throws(ChannelError) {
+        switch event {
+        case .message(.acknowledged):
+            switch commit.acknowledgementArrived() {
+            case .finish: finish(acknowledged: true)
+            case .violation: throw .unexpected(.acknowledged)
+            }
+        case .message(let message): throw .unexpected(message.kind)
+        case .signal(let signal): signalled(signal)
+        case .ready(Token.loss): if let failure = shared.losses.take() { lost(failure) }
+        case .ready(Token.completed): try becameResident()
+        case .ready(Token.exit): processChanged()
+        case .ready(Token.guardian): guardianDied()
+        case .ready, .timedOut: return
+        }
+    }
+
+    private func broke(_ error: ChannelError) {
+        let resolution =
+            switch error {
+            case .wire, .unexpected: commit.violated()
+            case .aborted: commit.abortArrived()
+            case .closed, .cut, .timedOut, .stopped, .tls, .refused, .system: commit.connectionLost()
+            }
+        lost(SessionFailure(error.exitCode, "the control connection was lost: \(error)"))
+        if resolution == .runOnUnacknowledged { finish(acknowledged: false) }
+    }
+
+    /// Part of the source is gone. The process keeps running; what it needs and does not have, it waits for.
+    private func lost(_ failure: SessionFailure) {
+        guard !isFinished else { return }
+        if let control = loop.channel, lossReported == false {
+            // A page connection may go while this one lives: the source is told, so that it says so on its side.
+            try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
+            try? loop.detach()
+            shared.ended(control)
+        }
+        guard !lossReported else { return }
+        lossReported = true
+        lossIsFinal = failure
+        status.report(.lost)
+        logger.error(
+            "The source was lost; threads that need a page wait for it, everything else runs",
+            metadata: ["reason": "\(failure.message)"]
+        )
+    }
+
+    private func becameResident() throws(ChannelError) {
+        guard let memory else { return }
+        try? loop.unwatch(memory.completed.descriptor)
+        statistics.timeToResident = MonotonicTime.now - asked
+        status.report(.resident)
+        logger.notice("Every page is there")
+        let tally = memory.with(.stream) { PageTally($0.digest) }
+        statistics.pages.total = tally.pages
+        completed = tally
+        switch commit.becameResident(tally) {
+        case .sendComplete(let tally):
+            guard loop.channel != nil else { return finish(acknowledged: false) }
+            try loop.send(.complete(tally))
+        case .withhold: throw .stopped
+        }
+    }
+
+    /// Lets go of the memory: every page is there.
+    private func finish(acknowledged: Bool) {
+        guard !isFinished else { return }
+        isFinished = true
+        reportProgress(isLast: true)
+        shared.stopThreads(within: .seconds(10))
+        collectStatistics()
+        memory?.close()
+        releaseGuardian()
+        if let control = loop.channel {
+            try? loop.detach()
+            shared.ended(control)
+        }
+        if acknowledged, let completed {
+            status.report(.complete(pages: completed.pages, digest: completed.digest))
+        } else {
+            logger.error("The page server did not acknowledge; it keeps its frozen process, which may be killed")
+        }
+    }
+
+    private func releaseGuardian() {
+        try? loop.unwatch(guardian.descriptor)
+        do throws(SystemCallError) {
+            try guardian.release()
+        } catch {
+            logger.warning("The guardian did not end in order", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    private func guardianDied() {
+        guard !isFinished else { return }
+        try? loop.unwatch(guardian.descriptor)
+        logger.error("The guardian died; if this program dies before every page is there, the process reads zeros")
+    }
+}
+
+// MARK: - The process and its signals
+
+extension DestinationConversation {
+    private func processChanged() {
+        do throws(SystemCallError) {
+            guard let ended = try watcher?.status() else { return }
+            exited(ended.shellStatus)
+        } catch {
+            exited(128 + Signal.kill.rawValue)
+        }
+    }
+
+    private func exited(_ shellStatus: Int32) {
+        guard exitStatus == nil else { return }
+        exitStatus = shellStatus
+        if let watcher { try? loop.unwatch(watcher.descriptor) }
+        status.report(.exited(status: shellStatus))
+        logger.notice("The process ended", metadata: ["status": "\(shellStatus)"])
+    }
+
+    /// Attached, signals are the process's. What ends this program is the second SIGTERM or SIGINT when the source is lost, or, of a
+    /// daemon, the first one then and the second one before; the process ends with it, since it would wait for ever.
+    private func signalled(_ signal: Signal) {
+        let asksToEnd = signal == .terminate || signal == .interrupt
+        if asksToEnd && !isFinished { stopSignals += 1 }
+        let killsAt = options.attached || !lossReported ? 2 : 1
+        if asksToEnd && !isFinished && stopSignals >= killsAt && (lossReported || !options.attached) {
+            logger.error("The process is killed: pages are owed to it that nobody will bring", metadata: ["signal": "\(signal)"])
+            wasKilled = true
+            _ = try? process?.send(.kill)
+            return
+        }
+        guard options.attached else {
+            logger.warning(
+                "Pages are still owed to the process; this program ends when they are there",
+                metadata: ["signal": "\(signal)", "remedy": "send it again to kill the process and end at once"]
+            )
+            return
+        }
+        _ = try? process?.send(signal)
+    }
+
+    private func outcome() -> Outcome {
+        if !isFinished {
+            reportProgress(isLast: true)
+            shared.stopThreads(within: .seconds(10))
+            collectStatistics()
+            memory?.close()
+            releaseGuardian()
+        }
+        (statistics.bytesReceived, statistics.bytesSent) = shared.bytes
+        statistics.result = lossReported ? "interrupted" : "complete"
+        if options.attached && !wasKilled { return Outcome(exitStatus: exitStatus ?? 0) }
+        guard let failure = lossIsFinal else { return Outcome() }
+        let told = SessionFailure(
+            .interrupted,
+            "\(failure.message); the source process was granted and stays frozen until somebody ends it"
+        )
+        status.report(.failed(code: told.code.rawValue, message: told.message))
+        return Outcome(told)
+    }
+}
+
+// MARK: - Figures
+
+extension DestinationConversation {
+    private func reportProgress(isLast: Bool) {
+        guard let report = callbacks.onProgress, let memory else { return }
+        var progress = RestoreProgress()
+        (progress.residentPages, progress.totalPages, progress.faults) = memory.with(.stream) { state in
+            (state.books.arrivedPages, state.books.isMapComplete ? state.books.mappedPages : 0, state.stalls.latency.count)
+        }
+        progress.bytesReceived = shared.bytesReceived.load(ordering: .relaxed)
+        progress.elapsed = ran.elapsed
+        progress.isLast = isLast
+        report(progress)
+    }
+
+    private func collectStatistics() {
+        guard let memory else { return }
+        let figures = memory.with(.fault) { state in
+            (
+                total: state.books.mappedPages, arrived: state.books.arrivedPages, zero: state.zeroPages,
+                stale: state.stalePages, demanded: state.books.counters.demanded, stalls: state.stalls
+            )
+        }
+        statistics.pages.total = figures.total
+        statistics.pages.zero = figures.zero
+        statistics.pages.stale = figures.stale
+        statistics.pages.demanded = min(figures.demanded, figures.arrived)
+        statistics.pages.prefetched = figures.arrived - statistics.pages.demanded
+        statistics.latency = figures.stalls.latency
+        statistics.stallTotal = .nanoseconds(Int64(clamping: figures.stalls.total))
+        statistics.stallUnion = .nanoseconds(Int64(clamping: figures.stalls.union))
+    }
+}

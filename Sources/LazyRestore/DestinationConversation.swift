@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LazyPages
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Paging
+internal import ProcessImage
+internal import Reporting
+internal import Restore
+internal import TLSSession
+internal import Userfaultfd
+
+/// One restore over one session, on the tracer thread: does what ``DestinationCommit`` decides.
+///
+/// Whether the copy may run and what becomes of it when something breaks is decided nowhere else than in that machine.
+final class DestinationConversation {
+    enum Token {
+        static let loss: UInt64 = 1
+        static let completed: UInt64 = 2
+        static let exit: UInt64 = 3
+        static let guardian: UInt64 = 4
+    }
+
+    /// How long a fault thread looks for the next fault before it goes to sleep, where there is a CPU to do so on.
+    private static let spin = Duration.microseconds(50)
+
+    let options: RestoreOptions
+    let callbacks: RestoreCallbacks
+    let loop: ControlLoop
+    let guardian: Guardian
+    let shared: RestoreShared
+    let status: StatusSink
+    let logger: Logger
+
+    var commit = DestinationCommit()
+    var partial: PartialProcess?
+    var process: ProcessDescriptor?
+    var memory: LazyMemory?
+    var watcher: ExitWatcher?
+    var statistics = SessionStatistics()
+
+    var asked = MonotonicTime.now
+    var ran = MonotonicTime.now
+    var lossReported = false
+    var lossIsFinal: SessionFailure?
+    var isFinished = false
+    var exitStatus: Int32?
+    var stopSignals = 0
+    var wasKilled = false
+    var completed: PageTally?
+
+    init(
+        options: RestoreOptions,
+        callbacks: RestoreCallbacks,
+        loop: ControlLoop,
+        guardian: Guardian,
+        shared: RestoreShared,
+        status: StatusSink,
+        logger: Logger
+    ) {
+        self.options = options
+        self.callbacks = callbacks
+        self.loop = loop
+        self.guardian = guardian
+        self.shared = shared
+        self.status = status
+        self.logger = logger
+    }
+
+    /// Runs to the end.
+    func run() -> Outcome {
+        let guards: [PageRun]
+        do throws(SessionFailure) {
+            guards = try build()
+        } catch {
+            return undone(error)
+        }
+        switch commit.grantArrived() {
+        case .violation: return undone(SessionFailure(.peer, "the page server granted at the wrong time"))
+        case .release: break
+        }
+        do throws(SessionFailure) {
+            try release(guards)
+        } catch {
+            return undone(error)
+        }
+        return drain()
+    }
+}
+
+// MARK: - Before the grant
+
+extension DestinationConversation {
+    /// Everything up to the grant; whatever fails, nothing has run.
+    private func build() throws(SessionFailure) -> [PageRun] {
+        let link = try PageServerLink(options, stop: shared.stop)
+        let (control, session) = try link.open(.control)
+        try attach(control)
+        let (fault, _) = try link.open(.fault, session: session)
+        let (bulk, _) = try link.open(.bulk, session: session)
+        asked = MonotonicTime.now
+        try send(.describe(options.eager ? .eager : []))
+        let description = try receiveDescription()
+        let partial = try begin(description)
+        let eager = try receiveEagerPages(partial)
+        try told { () throws(RestoreError) in try partial.register() }
+        try serveMemory(partial, Self.segments(partial, description, without: eager), fault, bulk)
+        if options.eager { try waitForEverything() }
+        try told { () throws(RestoreError) in try partial.finish() }
+        guard case .sendBuilt = commit.built() else { throw SessionFailure(.bug, "the copy was built at the wrong time") }
+        try send(.built)
+        return try waitForGrant()
+    }
+
+    private func attach(_ control: FrameChannel) throws(SessionFailure) {
+        statistics.tlsVersion = control.connection.version
+        statistics.tlsCipher = control.connection.cipher
+        do throws(SystemCallError) {
+            try loop.attach(control)
+            try loop.watch(shared.losses.descriptor, token: Token.loss)
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+        let peer = control.connection.peer?.description ?? "?"
+        status.report(.connected(peer: peer))
+        logger.notice("Connected to the page server", metadata: ["peer.name": "\(peer)"])
+    }
+
+    private func begin(_ description: ProcessDescription) throws(SessionFailure) -> PartialProcess {
+        var build = BuildOptions()
+        build.newPIDNamespace = options.newPIDNamespace
+        let partial = try told { () throws(RestoreError) in try ProcessBuilder.begin(description, options: build) }
+        self.partial = partial
+        process = partial.process
+        shared.copyIsBuilt(partial.process)
+        statistics.pid = partial.pid
+        return partial
+    }
+
+    private func send(_ message: Message) throws(SessionFailure) {
+        do throws(ChannelError) {
+            try loop.send(message)
+        } catch {
+            throw SessionFailure(lostBeforeGrant: error)
+        }
+    }
+
+    /// The next message; anything else that happens ends the restore.
+    private func receive(until deadline: Deadline) throws(SessionFailure) -> Message {
+        while true {
+            let event: ControlLoop.Event
+            do throws(ChannelError) {
+                event = try loop.next(until: deadline)
+            } catch {
+                throw SessionFailure(lostBeforeGrant: error)
+            }
+            switch event {
+            case .message(let message): return message
+            case .signal(let signal): try endIfAsked(by: signal)
+            case .timedOut: throw SessionFailure(lostBeforeGrant: .timedOut)
+            case .ready: if let failure = shared.losses.take() { throw failure }
+            }
+        }
+    }
+
+    private func endIfAsked(by signal: Signal) throws(SessionFailure) {
+        switch signal {
+        case .interrupt, .terminate, .hangup, .quit: throw SessionFailure(.tryAgain, "ended by \(signal) before the grant")
+        default: return
+        }
+    }
+
+    private func receiveDescription() throws(SessionFailure) -> ProcessDescription {
+        let deadline = Deadline.after(options.answerTimeout)
+        var bytes: [UInt8] = []
+        while true {
+            guard case .description(let total, let offset, let chunk) = try receive(until: deadline), offset == UInt64(bytes.count)
+            else { throw SessionFailure(.peer, "the page server broke the page protocol: no piece of the description") }
+            // Grows with what came, never with what was announced.
+            bytes += chunk
+            guard UInt64(bytes.count) >= total else { continue }
+            do throws(ProcessImageError) {
+                return try ArchiveDecoder.decode(ProcessDescription.self, from: bytes)
+            } catch {
+                throw SessionFailure(.badInput, error.description)
+            }
+        }
+    }
+
+    /// Writes what is sent ahead where it belongs; returns the pages of the process among it.
+    private func receiveEagerPages(_ partial: PartialProcess) throws(SessionFailure) -> PageSet {
+        var eager = PageSet()
+        var digest = PageDigest()
+        while true {
+            switch try receive(until: .after(options.answerTimeout)) {
+            case .eagerPages(let encoded):
+                let pages: EagerPages
+                do throws(ProcessImageError) {
+                    pages = try ArchiveDecoder.decode(EagerPages.self, from: encoded)
+                } catch {
+                    throw SessionFailure(.badInput, error.description)
+                }
+                digest.add(pages)
+                if pages.target == .process, !pages.bytes.isEmpty {
+                    let (end, overflow) = pages.address.addingReportingOverflow(UInt64(pages.bytes.count))
+                    guard !overflow else { throw SessionFailure(.badInput, "eager pages leave the address space") }
+                    eager.insert(pages.address >> 12..<(end + PageSize.base - 1) >> 12)
+                }
+                try told { () throws(RestoreError) in try partial.write(pages) }
+            case .handedOver(let tally):
+                guard tally == PageTally(digest) else {
+                    throw SessionFailure(.peer, "the page server sent \(tally) ahead, but \(PageTally(digest)) arrived")
+                }
+                statistics.pages.eager = digest.count
+                return eager
+            case let message: throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
+            }
+        }
+    }
+
+    /// The lazy mappings without the pages that are there already.
+    private static func segments(
+        _ partial: PartialProcess,
+        _ description: ProcessDescription,
+        without eager: PageSet
+    ) -> [Segment] {
+        var segments: [Segment] = []
+        for range in partial.lazyRanges {
+            for mapping in description.memory.mappings {
+                guard let part = mapping.range.intersection(range) else { continue }
+                let isInherited = !mapping.has("dc") && !mapping.has("wf")
+                let end = part.upperBound.rawValue >> 12
+                var page = part.lowerBound.rawValue >> 12
+                while page < end {
+                    let there = eager.nextRun(in: page..<end) ?? end..<end
+                    if page < there.lowerBound {
+                        let piece = AddressRange(VirtualAddress(page << 12), VirtualAddress(there.lowerBound << 12))
+                        segments.append(Segment(piece, isInherited: isInherited))
+                    }
+                    page = there.upperBound
+                }
+            }
+        }
+        return segments
+    }
+
+    /// From now on faults are answered.
+    private func serveMemory(
+        _ partial: PartialProcess,
+        _ segments: [Segment],
+        _ fault: sending FrameChannel,
+        _ bulk: sending FrameChannel
+    ) throws(SessionFailure) {
+        do throws(SystemCallError) {
+            try partial.uffd.setNonBlocking()
+            try guardian.hold(userfaultfd: partial.uffd.descriptor)
+            try guardian.doom(pidfd: partial.process.descriptor, pid: partial.pid)
+            let number = partial.uffd.descriptor
+            let state = MemoryState(segments: segments, uffd: try partial.uffd.duplicate(), pid: partial.pid)
+            let memory = try LazyMemory(state, stop: shared.stop)
+            self.memory = memory
+            try loop.watch(memory.completed.descriptor, token: Token.completed)
+            let thread = try FaultThread(
+                memory: memory,
+                shared: shared,
+                guardian: guardian,
+                channel: fault,
+                spin: Self.canSpin ? Self.spin : .zero,
+                logger: logger
+            )
+            try thread.watch(number, number: SpaceIdentifier.process.number)
+            let handover = try Handover<FaultThread>()
+            handover.put(thread)
+            try shared.start("uffd-\(partial.pid)") { handover.take()?.run() }
+            let stream = try Handover<FrameChannel>()
+            stream.put(bulk)
+            try shared.start("bulk-\(partial.pid)") { [shared] in
+                if let channel = stream.take() { BulkThread(memory: memory, shared: shared).run(channel) }
+            }
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+    }
+
+    private static var canSpin: Bool {
+        ((try? CPUAffinity().cpus.count) ?? 1) > 1
+    }
+
+    /// `--eager`: nothing runs before every page is there.
+    private func waitForEverything() throws(SessionFailure) {
+        while true {
+            let event: ControlLoop.Event
+            do throws(ChannelError) {
+                event = try loop.next(until: .never)
+            } catch {
+                throw SessionFailure(lostBeforeGrant: error)
+            }
+            switch event {
+            case .ready(Token.completed): return
+            case .ready: if let failure = shared.losses.take() { throw failure }
+            case .signal(let signal): try endIfAsked(by: signal)
+            case .message(let message): throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
+            case .timedOut: continue
+            }
+        }
+    }
+
+    private func waitForGrant() throws(SessionFailure) -> [PageRun] {
+        let deadline = Deadline.after(options.answerTimeout)
+        while true {
+            switch try receive(until: deadline) {
+            case .grant(let guards): return guards
+            case let message: throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
+            }
+        }
+    }
+
+    private func release(_ guards: [PageRun]) throws(SessionFailure) {
+        guard let partial else { preconditionFailure("DestinationConversation: nothing was built") }
+        let ranges = guards.map {
+            AddressRange($0.address, VirtualAddress($0.address.rawValue + $0.count * PageSize.base))
+        }
+        watcher = try told { () throws(RestoreError) in try partial.release(guards: ranges) }
+        shared.copyRuns()
+        ran = MonotonicTime.now
+        statistics.pause = ran - asked
+        guard case .sendRunning = commit.released() else { preconditionFailure("DestinationConversation: released twice") }
+    }
+
+    /// Nothing of the copy has run, or it was destroyed: says so everywhere.
+    private func undone(_ failure: SessionFailure) -> Outcome {
+        var failure = failure
+        let wasGranted = commit.state == .releasing
+        if commit.failed() == .destroyCopy { partial?.destroy() }
+        try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
+        shared.stopThreads(within: .seconds(10))
+        memory?.close()
+        try? guardian.release()
+        if let control = loop.channel { shared.ended(control) }
+        statistics.result = failure.code == .refused ? "refused" : "undone"
+        if wasGranted {
+            failure.message += "; the copy was destroyed, but it had been granted: the source process stays frozen"
+            failure.code = .interrupted
+            statistics.result = "interrupted"
+        }
+        status.report(.failed(code: failure.code.rawValue, message: failure.message))
+        return Outcome(failure)
+    }
+}
+
+/// Runs a call of Restore and tells its failure in the words of a session.
+private func told<Result>(_ body: () throws(RestoreError) -> Result) throws(SessionFailure) -> Result {
+    do throws(RestoreError) {
+        return try body()
+    } catch {
+        throw SessionFailure(ExitCode(rawValue: error.code.rawValue) ?? .bug, error.description)
+    }
+}
+
+extension SessionFailure {
+    /// A control connection that does not go on before the grant.
+    init(lostBeforeGrant error: ChannelError) {
+        self.init(error.exitCode, "the page server was lost before the grant: \(error)")
+    }
+}

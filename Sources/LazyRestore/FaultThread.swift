@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LazyPages
+internal import LinuxSystem
+internal import Logging
+internal import PageWire
+internal import Paging
+internal import Reporting
+internal import Synchronization
+internal import TLSSession
+internal import Userfaultfd
+
+/// The thread on the way of every fault: it reads the userfaultfds, asks the source, and installs what comes, all by itself.
+///
+/// The order in each turn: events and faults, requests, answers. When nothing happens it looks again for a short time, because a
+/// wake-up costs more than the rest of the way, and then sleeps until a descriptor is ready.
+final class FaultThread {
+    private enum Token {
+        static let channel: UInt64 = 0
+        static let stop: UInt64 = 1
+        static let attention: UInt64 = 2
+        static let spaces: UInt64 = 16
+    }
+
+    private let memory: LazyMemory
+    private let shared: RestoreShared
+    private let guardian: Guardian
+    private let channel: FrameChannel
+    private let spin: UInt64
+    private let logger: Logger
+    private let poller: Poller
+    private let outgoing: TransferBuffer
+    private var requests: [PageRequest] = []
+    private var nextRequest = 0
+    private var requestNumber: UInt64 = 0
+    private var waitsForRoom = false
+    private var openPages: UInt64 = 0
+
+    init(
+        memory: LazyMemory,
+        shared: RestoreShared,
+        guardian: Guardian,
+        channel: FrameChannel,
+        spin: Duration,
+        logger: Logger
+    ) throws(SystemCallError) {
+        self.memory = memory
+        self.shared = shared
+        self.guardian = guardian
+        self.channel = channel
+        self.spin = UInt64(max(0, spin.components.seconds)) * 1_000_000_000 + UInt64(spin.components.attoseconds / 1_000_000_000)
+        self.logger = logger
+        poller = try Poller()
+        outgoing = try TransferBuffer(capacity: FrameChannel.contentOffset)
+        requests.reserveCapacity(4096)
+    }
+
+    /// Watches the userfaultfd of a space; called before ``run()`` for the process itself.
+    func watch(_ uffd: Int32, number: UInt32) throws(SystemCallError) {
+        try poller.add(uffd, token: Token.spaces + UInt64(number))
+    }
+
+    /// Serves until the session stops, or until the connection or the memory cannot be served any more.
+    func run() {
+        do {
+            try poller.add(channel.connection.descriptor, token: Token.channel)
+            try poller.add(shared.stop.descriptor, token: Token.stop)
+            try poller.add(memory.attention.descriptor, token: Token.attention)
+            try serve()
+        } catch {
+            shared.lost(SessionFailure(losing: "fault", error))
+            keepAnsweringLocally()
+        }
+        shared.ended(channel)
+    }
+
+    private func serve() throws {
+        var lastWork = MonotonicTime.now.nanoseconds
+        while true {
+            var worked = try readMemory()
+            if try sendRequests() { worked = true }
+            if try receiveAnswers() { worked = true }
+            if spin > 0 {
+                let now = MonotonicTime.now.nanoseconds
+                if worked { lastWork = now }
+                // An answer that is under way is worth more patience than a fault that may not come.
+                if now - lastWork < (openPages > 0 ? spin * 4 : spin) { continue }
+            } else if worked {
+                continue
+            }
+            if try sleep() { return }
+            lastWork = MonotonicTime.now.nanoseconds
+        }
+    }
+
+    /// Reads events and faults, answers what can be answered here, takes the requests.
+    private func readMemory() throws -> Bool {
+        var children: [AddressSpaceHandle] = []
+        let worked = try memory.with(.fault) { state throws(SystemCallError) in
+            let worked = try state.service()
+            state.takeRequests(into: &requests)
+            children = state.takeUnguarded()
+            return worked
+        }
+        for child in children {
+            try guardian.hold(userfaultfd: child.uffd.descriptor)
+            try watch(child.uffd.descriptor, number: child.identifier.number)
+        }
+        return worked || nextRequest < requests.count
+    }
+
+    /// Sends what there is room for; the thread that reads events must not wait for the network.
+    private func sendRequests() throws -> Bool {
+        guard nextRequest < requests.count else { return false }
+        var worked = false
+        while nextRequest < requests.count {
+            let request = requests[nextRequest]
+            let frame = PageFrame(
+                kind: .requestPages,
+                request: requestNumber + 1,
+                address: request.address,
+                count: request.count
+            )
+            guard try channel.trySend(frame, from: outgoing) else {
+                try waitForRoom(true)
+                return worked
+            }
+            requestNumber += 1
+            nextRequest += 1
+            openPages += UInt64(request.count)
+            worked = true
+        }
+        requests.removeAll(keepingCapacity: true)
+        nextRequest = 0
+        try waitForRoom(false)
+        return worked
+    }
+
+    private func waitForRoom(_ waits: Bool) throws(SystemCallError) {
+        guard waits != waitsForRoom else { return }
+        waitsForRoom = waits
+        let interest: Poller.Readiness = waits ? [.readable, .writable] : .readable
+        try poller.change(channel.connection.descriptor, token: Token.channel, for: interest)
+    }
+
+    private func receiveAnswers() throws -> Bool {
+        var worked = false
+        while true {
+            switch try channel.receive() {
+            case .nothing: return worked
+            case .message(let message): throw ChannelError.unexpected(message.kind)
+            case .pages(let frame):
+                try take(frame)
+                worked = true
+            }
+        }
+    }
+
+    private func take(_ frame: PageFrame) throws {
+        openPages -= min(openPages, UInt64(frame.count))
+        let content: Arrival.Content
+        switch frame.kind {
+        case .pages: content = .data
+        case .zeroPages: content = .zeros
+        case .absentPages: content = .absent
+        case .failed:
+            let request = PageRequest(address: frame.address, count: frame.count)
+            memory.with(.fault) { $0.requestFailed(request) }
+            throw SessionFailure(.interrupted, "the source cannot read pages of its process any more (code \(frame.remaining))")
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver, .built, .grant,
+            .running, .complete, .acknowledged, .requestPages, .pageMap, .pageRun, .zeroRun, .drained:
+            throw ChannelError.unexpected(frame.kind)
+        }
+        shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
+        let arrival = Arrival(address: frame.address, count: frame.count, content: content)
+        try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .fault)
+    }
+
+    /// Waits until a descriptor is ready; returns whether to end.
+    private func sleep() throws(SystemCallError) -> Bool {
+        let deadline: Deadline = memory.with(.fault) { $0.hasDeferredFaults } ? .after(.milliseconds(1)) : .never
+        let count = try poller.wait(until: deadline)
+        for index in 0..<count {
+            switch poller[index].token {
+            case Token.stop: return true
+            case Token.attention: memory.attention.drain()
+            default: continue
+            }
+        }
+        return false
+    }
+
+    /// Without the source events are still read (the process would hang in munmap and fork), and what needs no source is answered.
+    private func keepAnsweringLocally() {
+        do {
+            try poller.remove(channel.connection.descriptor)
+            while true {
+                _ = try readMemory()
+                requests.removeAll(keepingCapacity: true)
+                nextRequest = 0
+                if try sleep() { return }
+            }
+        } catch {
+            logger.error("The memory of the process is not served any more", metadata: ["reason": "\(error)"])
+        }
+    }
+}
+
+extension SessionFailure {
+    /// What a page connection that does not go on means.
+    init(losing connection: String, _ error: any Error) {
+        switch error {
+        case let error as SessionFailure: self = error
+        case let error as ChannelError: self.init(error.exitCode, "the \(connection) connection was lost: \(error)")
+        case let error as LazyPagesError: self.init(.peer, error.description)
+        default: self.init(.systemCall, "the \(connection) connection is not served any more: \(error)")
+        }
+    }
+}

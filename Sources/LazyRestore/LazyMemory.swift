@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LazyPages
+internal import LinuxSystem
+internal import PageWire
+internal import Paging
+internal import Synchronization
+internal import Userfaultfd
+
+/// The memory of a restored process, shared by the thread that answers faults and the threads that stream.
+final class LazyMemory: Sendable {
+    /// How urgent a caller is.
+    enum Urgency {
+        /// A thread of the process waits.
+        case fault
+        /// Nobody waits yet.
+        case stream
+
+        /// Pages that one hold of the lock installs: a fault waits for no more than these, about ten microseconds.
+        var pagesPerHold: Int {
+            switch self {
+            case .fault: 64
+            case .stream: 16
+            }
+        }
+    }
+
+    private let state: Lock<MemoryState>
+    private let urgentCallers = Atomic<Int>(0)
+    /// Readable when the fault thread has requests to send or a child to watch.
+    let attention: EventDescriptor
+    /// Readable, for ever, when every page is there and counted.
+    let completed: EventDescriptor
+    private let stop: EventDescriptor
+
+    init(_ state: consuming sending MemoryState, stop: EventDescriptor) throws(SystemCallError) {
+        attention = try EventDescriptor()
+        completed = try EventDescriptor()
+        self.stop = stop
+        self.state = Lock(state)
+    }
+
+    /// Runs `body` alone; who streams lets a fault go first.
+    func with<Result, Failure: Error>(
+        _ urgency: Urgency,
+        _ body: (inout MemoryState) throws(Failure) -> sending Result
+    ) throws(Failure) -> sending Result {
+        switch urgency {
+        case .fault:
+            urgentCallers.add(1, ordering: .relaxed)
+            defer { urgentCallers.subtract(1, ordering: .relaxed) }
+            return try state.withLock(body)
+        case .stream:
+            // A mutex lets whoever runs have it again. The flag is a hint: that it may be stale costs time only.
+            while urgentCallers.load(ordering: .relaxed) > 0 { Processor.yield() }
+            return try state.withLock(body)
+        }
+    }
+
+    /// Installs pages that came, wherever a space is owed them, and counts them.
+    ///
+    /// - Parameters:
+    ///   - arrival: what came.
+    ///   - buffer: holds the bytes from `offset` on; untouched meanwhile.
+    ///   - urgency: of the caller.
+    func deliver(_ arrival: Arrival, from buffer: TransferBuffer, at offset: Int, _ urgency: Urgency) throws {
+        let first = try with(urgency) { state throws(LazyPagesError) in try state.arrived(arrival) }
+        try install(arrival, from: buffer, at: offset, urgency)
+        guard first.count > 0 else { return }
+        count(arrival, first, buffer, offset, urgency)
+    }
+
+    private func install(_ arrival: Arrival, from buffer: TransferBuffer, at offset: Int, _ urgency: Urgency) throws {
+        while true {
+            let (step, needsAttention) = try with(urgency) { state throws(SystemCallError) in
+                let step = try state.installSome(of: arrival, from: buffer, at: offset, limit: urgency.pagesPerHold)
+                return (step, state.needsAttention)
+            }
+            // Events that were read on the way may have brought requests and children.
+            if needsAttention && urgency == .stream { attention.signal() }
+            switch step {
+            case .done: return
+            case .more: continue
+            case .interrupted:
+                if try stop.wait(until: .after(.microseconds(100))) { return }
+            }
+        }
+    }
+
+    /// Adds pages to the digest; the threads that waited for them run already.
+    private func count(
+        _ arrival: Arrival,
+        _ first: FirstArrivals,
+        _ buffer: TransferBuffer,
+        _ offset: Int,
+        _ urgency: Urgency
+    ) {
+        var digest = PageDigest()
+        for index in 0..<Int(arrival.count) where first.contains(index) {
+            let address = VirtualAddress(arrival.address.rawValue + UInt64(index) << 12)
+            if arrival.content == .zeros {
+                digest.addZeros(address: address)
+            } else {
+                let start = offset + index * PageSize.baseBytes
+                buffer.withBytes(start..<start + PageSize.baseBytes) { digest.add(address: address, page: $0) }
+            }
+        }
+        let isComplete = with(urgency) { state in
+            state.counted(digest)
+            return state.isComplete
+        }
+        if isComplete { completed.signal() }
+    }
+
+    /// A part of the page map came.
+    func mapArrived(_ runs: [PageRun], isLast: Bool) throws(LazyPagesError) {
+        let isComplete = try with(.stream) { state throws(LazyPagesError) in
+            try state.mapArrived(runs, isLast: isLast)
+            return state.isComplete
+        }
+        if isComplete { completed.signal() }
+    }
+
+    /// Lets go of every userfaultfd; only when nothing is owed or the process is dead.
+    func close() {
+        with(.fault) { $0.close() }
+    }
+}

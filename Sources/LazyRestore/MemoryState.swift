@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LazyPages
+internal import LinuxSystem
+internal import PageWire
+internal import Paging
+internal import ProcessTrace
+internal import Reporting
+internal import Userfaultfd
+
+/// The books and the userfaultfds of a restored process: what one thread at a time may touch.
+///
+/// Everything here runs under one lock, and under one hold of it events are read, entered and answered, so that no install can overtake
+/// a removal. Nothing here waits for the network.
+struct MemoryState: ~Copyable {
+    /// A fault that was read and not answered yet.
+    private struct Waiting {
+        var space: SpaceIdentifier
+        var address: VirtualAddress
+    }
+
+    /// How often an install that the kernel puts off is tried again at once.
+    private static let immediateRetries = 64
+
+    private(set) var books: LazyPages
+    private var spaces: [AddressSpaceHandle]
+    private let events = UserfaultEvents()
+    private var faults: [Waiting] = []
+    private var deferred: [Waiting] = []
+    /// Threads that wait, and have waited.
+    private(set) var stalls = StallBook()
+    /// Over pages that came for the first time.
+    private(set) var digest = PageDigest()
+    /// Pages that came first as zeros.
+    private(set) var zeroPages: UInt64 = 0
+    /// Pages that came again, or too late.
+    private(set) var stalePages: UInt64 = 0
+    /// For the fault thread to send.
+    private var requests: [PageRequest] = []
+    /// Children that were forked and are not yet watched and guarded.
+    private var unguarded: [AddressSpaceHandle] = []
+    /// A thread of each space, by which `/proc` finds it.
+    private var threads: [SpaceIdentifier: Int32] = [:]
+
+    init(segments: [Segment], uffd: consuming Userfaultfd, pid: Int32) {
+        books = LazyPages(segments: segments)
+        spaces = [AddressSpaceHandle(.process, uffd)]
+        threads[.process] = pid
+        faults.reserveCapacity(UserfaultEvents.capacity * 16)
+        deferred.reserveCapacity(UserfaultEvents.capacity * 16)
+        requests.reserveCapacity(UserfaultEvents.capacity * 16)
+    }
+
+    /// Whether every page is where it belongs and is counted.
+    var isComplete: Bool {
+        books.isResident && books.hasAllPages && digest.count == books.mappedPages
+    }
+
+    /// Whether faults wait for the kernel to be done with a change of the address space.
+    var hasDeferredFaults: Bool { !deferred.isEmpty }
+
+    /// Whether the fault thread has something to send, to watch or to try again.
+    var needsAttention: Bool { !requests.isEmpty || !unguarded.isEmpty || !deferred.isEmpty }
+
+    /// Requests to send, each once.
+    mutating func takeRequests(into list: inout [PageRequest]) {
+        list.append(contentsOf: requests)
+        requests.removeAll(keepingCapacity: true)
+    }
+
+    /// Children to guard and to watch, each once.
+    mutating func takeUnguarded() -> [AddressSpaceHandle] {
+        guard !unguarded.isEmpty else { return [] }
+        defer { unguarded = [] }
+        return unguarded
+    }
+
+    /// Lets go of every userfaultfd; only when nothing is owed or the process is dead.
+    mutating func close() {
+        spaces = []
+        unguarded = []
+    }
+}
+
+// MARK: - Events and faults
+
+extension MemoryState {
+    /// Reads and enters all events, then answers all faults.
+    ///
+    /// - Returns: whether there was anything.
+    mutating func service() throws(SystemCallError) -> Bool {
+        try readEvents()
+        guard !faults.isEmpty || !deferred.isEmpty else { return false }
+        for _ in 0..<Self.immediateRetries {
+            swap(&faults, &deferred)
+            faults.append(contentsOf: deferred)
+            deferred.removeAll(keepingCapacity: true)
+            var index = 0
+            while index < faults.count {
+                let fault = faults[index]
+                index += 1
+                if try !answer(fault) { deferred.append(fault) }
+            }
+            faults.removeAll(keepingCapacity: true)
+            if deferred.isEmpty { break }
+            // The thread that changes the address space has to run before the kernel goes on.
+            Processor.yield()
+            try readEvents()
+        }
+        return true
+    }
+
+    private mutating func readEvents() throws(SystemCallError) {
+        var index = 0
+        // A child that is forked meanwhile is appended, and read as well.
+        while index < spaces.count {
+            let space = spaces[index]
+            while try space.uffd.readEvents(into: events) > 0 {
+                for number in 0..<events.count { try enter(events[number], of: space) }
+            }
+            index += 1
+        }
+    }
+
+    private mutating func enter(_ event: UserfaultEvent, of space: AddressSpaceHandle) throws(SystemCallError) {
+        switch event {
+        case .pageFault(let fault):
+            faults.append(Waiting(space: space.identifier, address: fault.address))
+            stalls.began(
+                space: space.identifier.number,
+                page: fault.address.rawValue >> 12,
+                thread: UInt32(bitPattern: fault.thread),
+                now: MonotonicTime.now.nanoseconds
+            )
+            if threads[space.identifier] == nil { threads[space.identifier] = fault.thread }
+        case .fork(let descriptor):
+            try forked(OwnedDescriptor(adopting: descriptor), by: space)
+        case .remap(let from, let to, let byteCount):
+            books.remapped(space.identifier, from: from, to: to, length: byteCount)
+            try space.uffd.wake(AddressRange(from, VirtualAddress(from.rawValue + byteCount)))
+            try space.uffd.wake(AddressRange(to, VirtualAddress(to.rawValue + byteCount)))
+        case .remove(let range):
+            books.removed(space.identifier, range)
+            try space.uffd.wake(range)
+        case .unmap(let range):
+            if books.unmapped(space.identifier, range) == .confirm { confirmUnmap(range, of: space) }
+            try space.uffd.wake(range)
+        case .unknown(let number):
+            throw SystemCallError("read", .invalid, operand: "userfaultfd: unknown event \(number)")
+        }
+    }
+
+    private mutating func forked(
+        _ descriptor: consuming OwnedDescriptor,
+        by parent: AddressSpaceHandle
+    ) throws(SystemCallError) {
+        let uffd = Userfaultfd.adoptAgreed(descriptor, features: parent.uffd.features)
+        try uffd.setNonBlocking()
+        guard let identifier = books.forked(parent.identifier) else { return }
+        let child = AddressSpaceHandle(identifier, uffd)
+        spaces.append(child)
+        unguarded.append(child)
+    }
+
+    /// Enters which parts of a range are not registered any more.
+    ///
+    /// A space that cannot be found in `/proc` keeps its books: what is not registered does not fault, and installs there are given up.
+    private mutating func confirmUnmap(_ range: AddressRange, of space: AddressSpaceHandle) {
+        guard let thread = threads[space.identifier], let maps = try? ProcessMaps.readDetailed(thread) else { return }
+        var position = range.lowerBound
+        for entry in maps where entry.details?.has("um") == true {
+            guard let part = entry.range.intersection(range) else { continue }
+            if position < part.lowerBound {
+                books.unmapConfirmed(space.identifier, AddressRange(position, part.lowerBound))
+            }
+            position = max(position, part.upperBound)
+        }
+        if position < range.upperBound { books.unmapConfirmed(space.identifier, AddressRange(position, range.upperBound)) }
+    }
+
+    /// Answers a fault; false when the kernel puts it off.
+    private mutating func answer(_ fault: Waiting) throws(SystemCallError) -> Bool {
+        switch books.pageFaulted(fault.space, at: fault.address) {
+        case .request(let request):
+            requests.append(request)
+            return true
+        case .installZeros(let fill): return try install(fill)
+        case .awaitPendingReply, .ignore: return true
+        }
+    }
+
+    private mutating func install(_ fill: ZeroFill) throws(SystemCallError) -> Bool {
+        guard let space = handle(of: fill.space) else { return true }
+        var count = UInt64(fill.count)
+        while true {
+            let range = AddressRange(fill.address, VirtualAddress(fill.address.rawValue + count << 12))
+            let outcome = try space.uffd.zero(range)
+            switch outcome {
+            case .installed: ended(fill.space, range)
+            case .partial(let pages):
+                ended(fill.space, AddressRange(fill.address, VirtualAddress(fill.address.rawValue + UInt64(pages) << 12)))
+            case .alreadyPresent:
+                let first = AddressRange(fill.address, VirtualAddress(fill.address.rawValue + PageSize.base))
+                try space.uffd.wake(first)
+                ended(fill.space, first)
+            case .interrupted: return false
+            case .vanished where count > 1:
+                count = 1
+                continue
+            case .vanished: try space.uffd.wake(range)
+            case .targetGone: gone(space)
+            }
+            return true
+        }
+    }
+
+    private mutating func ended(_ space: SpaceIdentifier, _ range: AddressRange) {
+        guard stalls.openCount > 0 else { return }
+        let pages = range.lowerBound.rawValue >> 12..<range.upperBound.rawValue >> 12
+        stalls.ended(space: space.number, pages: pages, now: MonotonicTime.now.nanoseconds)
+    }
+
+    private mutating func gone(_ space: AddressSpaceHandle) {
+        books.spaceEnded(space.identifier)
+        stalls.spaceEnded(space.identifier.number, now: MonotonicTime.now.nanoseconds)
+        spaces.removeAll { $0.identifier == space.identifier }
+        threads[space.identifier] = nil
+    }
+
+    private func handle(of identifier: SpaceIdentifier) -> AddressSpaceHandle? {
+        spaces.first { $0.identifier == identifier }
+    }
+}
+
+// MARK: - Pages
+
+extension MemoryState {
+    /// What an attempt to install found.
+    enum InstallStep {
+        /// The books want nothing more of this arrival.
+        case done
+        /// Some pages are there; more of them remain.
+        case more
+        /// The kernel is in the middle of a change of the address space: try again soon.
+        case interrupted
+    }
+
+    /// A part of the page map came.
+    mutating func mapArrived(_ runs: [PageRun], isLast: Bool) throws(LazyPagesError) {
+        try books.pageMapArrived(runs)
+        if isLast { try books.pageMapCompleted() }
+    }
+
+    /// Pages came; then ask ``installSome(of:from:limit:)`` until it is done.
+    mutating func arrived(_ arrival: Arrival) throws(LazyPagesError) -> FirstArrivals {
+        let first = try books.pagesArrived(arrival)
+        if arrival.content != .absent { stalePages += UInt64(arrival.count) - UInt64(first.count) }
+        if arrival.content == .zeros { zeroPages += UInt64(first.count) }
+        return first
+    }
+
+    /// Installs at most `limit` pages of an arrival whose bytes are in `buffer` from `offset` on.
+    mutating func installSome(
+        of arrival: Arrival,
+        from buffer: TransferBuffer,
+        at offset: Int,
+        limit: Int
+    ) throws(SystemCallError) -> InstallStep {
+        var limit = limit
+        var tries = 0
+        while let install = books.nextInstall(of: arrival, limit: limit) {
+            guard let space = handle(of: install.space) else {
+                books.spaceEnded(install.space)
+                continue
+            }
+            let end = VirtualAddress(install.address.rawValue + UInt64(install.count) << 12)
+            let range = AddressRange(install.address, end)
+            let outcome =
+                install.isZeros
+                ? try space.uffd.zero(range)
+                : try space.uffd.copy(
+                    from: buffer,
+                    at: offset + install.offset * PageSize.baseBytes,
+                    to: install.address,
+                    pages: install.count
+                )
+            switch outcome {
+            case .installed:
+                books.installed(install, .installed(install.count))
+                ended(install.space, range)
+                return .more
+            case .partial(let pages):
+                books.installed(install, .installed(pages))
+                ended(install.space, AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + UInt64(pages) << 12)))
+            case .alreadyPresent:
+                let page = AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + PageSize.base))
+                try space.uffd.wake(page)
+                books.installed(install, .alreadyPresent)
+                ended(install.space, page)
+            case .interrupted:
+                tries += 1
+                guard tries < Self.immediateRetries else { return .interrupted }
+                Processor.yield()
+                _ = try service()
+            case .vanished:
+                books.installed(install, .vanished)
+                limit = 1
+            case .targetGone: gone(space)
+            }
+        }
+        return .done
+    }
+
+    /// Counts pages that came for the first time; after they were installed, since nobody waits for that.
+    mutating func counted(_ pages: PageDigest) {
+        digest.add(pages)
+    }
+
+    /// The source could not read pages that were asked for; they stay owed.
+    mutating func requestFailed(_ request: PageRequest) {
+        books.requestFailed(request)
+    }
+}

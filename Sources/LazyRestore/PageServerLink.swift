@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LinuxSystem
+internal import PageWire
+internal import Reporting
+internal import TLSSession
+
+/// Makes the connections to a page server, each greeted and welcomed.
+struct PageServerLink {
+    private let options: RestoreOptions
+    private let context: TLSContext
+    private let stop: EventDescriptor
+
+    init(_ options: RestoreOptions, stop: EventDescriptor) throws(SessionFailure) {
+        self.options = options
+        self.stop = stop
+        do throws(TLSError) {
+            context = try TLSContext.client(try TLSFiles(options.tls, role: .client))
+        } catch {
+            throw SessionFailure(ExitCode(rawValue: error.exitCode) ?? .bug, error.description)
+        }
+    }
+
+    /// Connects and greets.
+    ///
+    /// - Parameters:
+    ///   - kind: what for.
+    ///   - session: of the control connection; none for a control connection.
+    /// - Returns: the connection and the session that the page server named.
+    func open(
+        _ kind: ConnectionKind,
+        session: SessionIdentifier = .none
+    ) throws(SessionFailure) -> (channel: FrameChannel, session: SessionIdentifier) {
+        let deadline = Deadline.after(options.connectTimeout)
+        let connection = try secure(until: deadline)
+        if kind != .control { connection.interruption = stop }
+        do throws(ChannelError) {
+            let channel = try FrameChannel(connection, kind: kind, side: .destination)
+            try channel.send(.hello(connection: kind, session: session), until: deadline)
+            switch try channel.receive(until: deadline) {
+            case .message(.welcome(let named)):
+                guard kind == .control || named == session else { throw .unexpected(.welcome) }
+                return (channel, named)
+            case .message(.refused(let code, let text)): throw .refused(code: code, text: text)
+            case .message(let message): throw .unexpected(message.kind)
+            case .pages(let frame): throw .unexpected(frame.kind)
+            case .nothing: throw .timedOut
+            }
+        } catch {
+            throw SessionFailure(error.exitCode, "the page server at \(options.address) port \(options.port): \(error)")
+        }
+    }
+
+    private func secure(until deadline: Deadline) throws(SessionFailure) -> TLSConnection {
+        let socket: StreamSocket
+        do throws(SocketError) {
+            socket = try StreamSocket.connect(to: options.address, port: options.port, until: deadline)
+        } catch {
+            throw SessionFailure(error.code == .unresolvable ? .notFound : .tryAgain, error.description)
+        }
+        do throws(TLSError) {
+            let name = options.serverName ?? options.address
+            let connection = try TLSConnection(connected: socket, context, serverName: name)
+            try connection.handshake(until: deadline)
+            return connection
+        } catch {
+            throw SessionFailure(ExitCode(rawValue: error.exitCode) ?? .peer, error.description)
+        }
+    }
+}
