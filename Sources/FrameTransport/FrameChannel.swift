@@ -4,7 +4,9 @@ public import PageWire
 internal import Paging
 public import TLSSession
 
-/// Frames of the page protocol over one TLS connection. One thread uses it at a time.
+/// Frames of the page protocol over one TLS connection.
+///
+/// One thread uses it at a time.
 ///
 /// The contents of pages are received into ``buffer`` page-aligned, from where the kernel can install them, and are sent from a
 /// buffer into which they were read: between the kernel of the source and the kernel of the destination nothing copies a page but TLS.

@@ -42,8 +42,10 @@ struct BulkThread {
         switch frame.kind {
         case .pageRun: content = .data
         case .zeroRun: content = .zeros
-        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver, .built, .grant,
-            .running, .complete, .acknowledged, .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageMap, .drained:
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
+            .built, .grant,
+            .running, .complete, .acknowledged, .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageMap,
+            .drained:
             throw ChannelError.unexpected(frame.kind)
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)

@@ -83,7 +83,9 @@ extension DestinationConversation {
         if resolution == .runOnUnacknowledged { finish(acknowledged: false) }
     }
 
-    /// Part of the source is gone. The process keeps running; what it needs and does not have, it waits for.
+    /// Part of the source is gone.
+    ///
+    /// The process keeps running; what it needs and does not have, it waits for.
     private func lost(_ failure: SessionFailure) {
         guard !isFinished else { return }
         if let control = loop.channel, lossReported == false {
@@ -175,14 +177,19 @@ extension DestinationConversation {
         logger.notice("The process ended", metadata: ["status": "\(shellStatus)"])
     }
 
-    /// Attached, signals are the process's. What ends this program is the second SIGTERM or SIGINT when the source is lost, or, of a
+    /// Attached, signals are the process's.
+    ///
+    /// What ends this program is the second SIGTERM or SIGINT when the source is lost, or, of a
     /// daemon, the first one then and the second one before; the process ends with it, since it would wait for ever.
     private func signalled(_ signal: Signal) {
         let asksToEnd = signal == .terminate || signal == .interrupt
         if asksToEnd && !isFinished { stopSignals += 1 }
         let killsAt = options.attached || !lossReported ? 2 : 1
         if asksToEnd && !isFinished && stopSignals >= killsAt && (lossReported || !options.attached) {
-            logger.error("The process is killed: pages are owed to it that nobody will bring", metadata: ["signal": "\(signal)"])
+            logger.error(
+                "The process is killed: pages are owed to it that nobody will bring",
+                metadata: ["signal": "\(signal)"]
+            )
             wasKilled = true
             _ = try? process?.send(.kill)
             return
@@ -225,7 +232,10 @@ extension DestinationConversation {
         guard let report = callbacks.onProgress, let memory else { return }
         var progress = RestoreProgress()
         (progress.residentPages, progress.totalPages, progress.faults) = memory.with(.stream) { state in
-            (state.books.arrivedPages, state.books.isMapComplete ? state.books.mappedPages : 0, state.stalls.latency.count)
+            (
+                state.books.arrivedPages, state.books.isMapComplete ? state.books.mappedPages : 0,
+                state.stalls.latency.count
+            )
         }
         progress.bytesReceived = shared.bytesReceived.load(ordering: .relaxed)
         progress.elapsed = ran.elapsed

@@ -108,7 +108,9 @@ extension DestinationConversation {
         try serveMemory(partial, Self.segments(partial, description, without: eager), fault, bulk)
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
-        guard case .sendBuilt = commit.built() else { throw SessionFailure(.bug, "the copy was built at the wrong time") }
+        guard case .sendBuilt = commit.built() else {
+            throw SessionFailure(.bug, "the copy was built at the wrong time")
+        }
         try send(.built)
         return try waitForGrant()
     }
@@ -166,7 +168,8 @@ extension DestinationConversation {
 
     private func endIfAsked(by signal: Signal) throws(SessionFailure) {
         switch signal {
-        case .interrupt, .terminate, .hangup, .quit: throw SessionFailure(.tryAgain, "ended by \(signal) before the grant")
+        case .interrupt, .terminate, .hangup, .quit:
+            throw SessionFailure(.tryAgain, "ended by \(signal) before the grant")
         default: return
         }
     }
@@ -175,7 +178,8 @@ extension DestinationConversation {
         let deadline = Deadline.after(options.answerTimeout)
         var bytes: [UInt8] = []
         while true {
-            guard case .description(let total, let offset, let chunk) = try receive(until: deadline), offset == UInt64(bytes.count)
+            guard case .description(let total, let offset, let chunk) = try receive(until: deadline),
+                offset == UInt64(bytes.count)
             else { throw SessionFailure(.peer, "the page server broke the page protocol: no piece of the description") }
             // Grows with what came, never with what was announced.
             bytes += chunk
@@ -325,14 +329,18 @@ extension DestinationConversation {
         shared.copyRuns()
         ran = MonotonicTime.now
         statistics.pause = ran - asked
-        guard case .sendRunning = commit.released() else { preconditionFailure("DestinationConversation: released twice") }
+        guard case .sendRunning = commit.released() else {
+            preconditionFailure("DestinationConversation: released twice")
+        }
     }
 
     /// Nothing of the copy has run, or it was destroyed: says so everywhere.
     private func undone(_ failure: SessionFailure) -> Outcome {
         var failure = failure
         let wasGranted = commit.state == .releasing
-        if commit.failed() == .destroyCopy { partial?.destroy() }
+        // Whatever the machine was told before, it says destroy until a thread runs, and destroying twice does nothing.
+        _ = commit.failed()
+        partial?.destroy()
         try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
         shared.stopThreads(within: .seconds(10))
         memory?.close()

@@ -48,7 +48,9 @@ final class FaultThread {
         self.shared = shared
         self.guardian = guardian
         self.channel = channel
-        self.spin = UInt64(max(0, spin.components.seconds)) * 1_000_000_000 + UInt64(spin.components.attoseconds / 1_000_000_000)
+        self.spin =
+            UInt64(max(0, spin.components.seconds)) * 1_000_000_000
+            + UInt64(spin.components.attoseconds / 1_000_000_000)
         self.logger = logger
         poller = try Poller()
         outgoing = try TransferBuffer(capacity: FrameChannel.contentOffset)
@@ -166,8 +168,12 @@ final class FaultThread {
         case .failed:
             let request = PageRequest(address: frame.address, count: frame.count)
             memory.with(.fault) { $0.requestFailed(request) }
-            throw SessionFailure(.interrupted, "the source cannot read pages of its process any more (code \(frame.remaining))")
-        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver, .built, .grant,
+            throw SessionFailure(
+                .interrupted,
+                "the source cannot read pages of its process any more (code \(frame.remaining))"
+            )
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
+            .built, .grant,
             .running, .complete, .acknowledged, .requestPages, .pageMap, .pageRun, .zeroRun, .drained:
             throw ChannelError.unexpected(frame.kind)
         }

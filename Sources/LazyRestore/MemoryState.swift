@@ -174,7 +174,9 @@ extension MemoryState {
             }
             position = max(position, part.upperBound)
         }
-        if position < range.upperBound { books.unmapConfirmed(space.identifier, AddressRange(position, range.upperBound)) }
+        if position < range.upperBound {
+            books.unmapConfirmed(space.identifier, AddressRange(position, range.upperBound))
+        }
     }
 
     /// Answers a fault; false when the kernel puts it off.
@@ -197,7 +199,10 @@ extension MemoryState {
             switch outcome {
             case .installed: ended(fill.space, range)
             case .partial(let pages):
-                ended(fill.space, AddressRange(fill.address, VirtualAddress(fill.address.rawValue + UInt64(pages) << 12)))
+                ended(
+                    fill.space,
+                    AddressRange(fill.address, VirtualAddress(fill.address.rawValue + UInt64(pages) << 12))
+                )
             case .alreadyPresent:
                 let first = AddressRange(fill.address, VirtualAddress(fill.address.rawValue + PageSize.base))
                 try space.uffd.wake(first)
@@ -290,7 +295,10 @@ extension MemoryState {
                 return .more
             case .partial(let pages):
                 books.installed(install, .installed(pages))
-                ended(install.space, AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + UInt64(pages) << 12)))
+                ended(
+                    install.space,
+                    AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + UInt64(pages) << 12))
+                )
             case .alreadyPresent:
                 let page = AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + PageSize.base))
                 try space.uffd.wake(page)

@@ -49,7 +49,9 @@ public struct RestoreProgress: Sendable, Equatable {
 
 /// What a restore tells its command while it runs; called on the thread that runs the session.
 public struct RestoreCallbacks: Sendable {
-    /// The process runs; its pid as the command sees it. A detached restore answers its caller now.
+    /// The process runs; its pid as the command sees it.
+    ///
+    /// A detached restore answers its caller now.
     public var onRunning: @Sendable (Int32) -> Void = { _ in }
     /// Progress, about five times a second until the process is resident.
     public var onProgress: (@Sendable (RestoreProgress) -> Void)?

@@ -51,7 +51,7 @@ final class Acceptor: Sendable {
             try poller.add(session.stop.descriptor, token: 1)
             while true {
                 let count = try poller.wait()
-                for index in 0..<count where poller[index].token == 1 { return }
+                for index in 0..<count where poller[index].token == 1 { return evictAll() }
                 try acceptAll()
             }
         } catch {
@@ -99,6 +99,12 @@ final class Acceptor: Sendable {
             greetings.next += 1
             greetings.open.append(Greeting(number: greetings.next, eviction: eviction))
             return greetings.next
+        }
+    }
+
+    private func evictAll() {
+        greetings.withLock { greetings in
+            for greeting in greetings.open { greeting.eviction.signal() }
         }
     }
 

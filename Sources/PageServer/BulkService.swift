@@ -9,7 +9,9 @@ internal import TLSSession
 
 /// Streams everything that nobody has asked for on one connection: first which pages exist, then the pages.
 struct BulkService {
-    /// What may wait in the kernel to be sent. Little, so that pages that are asked for do not queue behind it on the network.
+    /// What may wait in the kernel to be sent.
+    ///
+    /// Little, so that pages that are asked for do not queue behind it on the network.
     private static let unsentBytes: Int32 = 256 << 10
 
     private let session: ServedSession
@@ -39,7 +41,9 @@ struct BulkService {
         }
     }
 
-    /// Waits for the start and for the map. A connection that ends meanwhile is noticed when it is written to.
+    /// Waits for the start and for the map.
+    ///
+    /// A connection that ends meanwhile is noticed when it is written to.
     private func waitUntilItMayBegin(_ channel: FrameChannel) throws {
         for descriptor in [session.streamMayBegin.descriptor, session.ledger.readyDescriptor] {
             let poller = try Poller(capacity: 2)

@@ -112,7 +112,7 @@ final class SourceConversation {
 extension SourceConversation {
     private func describe(_ options: DescribeOptions) throws(ChannelError) -> Ending? {
         switch commit.descriptionRequested() {
-        case .violation: throw .unexpected(.describe)
+        case .violation(let resolution): return broke(.unexpected(.describe), resolution)
         case .freeze: break
         }
         do throws(SessionFailure) {
@@ -206,7 +206,7 @@ extension SourceConversation {
 extension SourceConversation {
     private func grant() throws(ChannelError) -> Ending? {
         switch commit.builtArrived() {
-        case .violation: throw .unexpected(.built)
+        case .violation(let resolution): return broke(.unexpected(.built), resolution)
         case .recordGrant: break
         }
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
@@ -253,7 +253,7 @@ extension SourceConversation {
 
     private func running() throws(ChannelError) -> Ending? {
         switch commit.runningArrived() {
-        case .violation: throw .unexpected(.running)
+        case .violation(let resolution): return broke(.unexpected(.running), resolution)
         case .reportRunning: break
         }
         statistics.pause = sinceFreeze
@@ -266,8 +266,7 @@ extension SourceConversation {
         let served = session.ledger.tally
         let existing = session.ledger.existingCount ?? .max
         switch commit.completeArrived(claim, served: served, existing: existing) {
-        case .violation:
-            throw .unexpected(.complete)
+        case .violation(let resolution): return broke(.unexpected(.complete), resolution)
         case .reject(let mismatch):
             logger.error("COMPLETE was not accepted; nothing is freed", metadata: ["reason": "\(mismatch)"])
             try? loop.send(.abort(code: UInt16(ExitCode.peer.rawValue), text: mismatch.description))
@@ -341,6 +340,10 @@ extension SourceConversation {
             case .aborted: commit.abortArrived()
             case .closed, .cut, .timedOut, .stopped, .tls, .refused, .system: commit.connectionLost()
             }
+        return broke(error, resolution)
+    }
+
+    private func broke(_ error: ChannelError, _ resolution: SourceCommit.Resolution) -> Ending {
         switch resolution {
         case .leaveRunning:
             logger.notice("A destination has left before anything happened", metadata: ["reason": "\(error)"])

@@ -18,7 +18,9 @@ protocol SourceProcess: AnyObject {
     func freeze() throws(SessionFailure) -> any FrozenSource
 }
 
-/// A frozen process. Belongs to the thread that froze it and ends exactly once by one of the last four methods.
+/// A frozen process.
+///
+/// Belongs to the thread that froze it and ends exactly once by one of the last four methods.
 protocol FrozenSource: AnyObject {
     /// CLOCK_MONOTONIC when the first thread was told to stop, in nanoseconds.
     var freezeBegan: UInt64 { get }

@@ -16,9 +16,12 @@ public enum JSON: Sendable, Equatable {
 
     /// A name and its value.
     public struct Member: Sendable, Equatable {
+        /// The name.
         public var name: String
+        /// The value.
         public var value: JSON
 
+        /// A name and its value.
         public init(_ name: String, _ value: JSON) {
             self.name = name
             self.value = value

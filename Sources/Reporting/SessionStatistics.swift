@@ -8,6 +8,7 @@ public struct SessionStatistics: Sendable {
         public var total: UInt64 = 0
         /// Pages that were answered with zeros and cost no bytes.
         public var zero: UInt64 = 0
+        /// Pages that were sent while the process still ran at the source.
         public var preCopied: UInt64 = 0
         /// Pages that a thread waited for.
         public var demanded: UInt64 = 0
@@ -18,6 +19,7 @@ public struct SessionStatistics: Sendable {
         /// Pages that arrived and were not needed any more.
         public var stale: UInt64 = 0
 
+        /// No page at all.
         public init() {}
     }
 
@@ -29,18 +31,27 @@ public struct SessionStatistics: Sendable {
     public var pause: Duration?
     /// Freeze to every page installed, as seen by this side.
     public var timeToResident: Duration?
+    /// Pages by the way they came.
     public var pages = Pages()
+    /// Bytes of frames, without those of TLS.
     public var bytesReceived: UInt64 = 0
+    /// Bytes of frames, without those of TLS.
     public var bytesSent: UInt64 = 0
     /// Faults that threads waited for.
     public var latency = LatencyHistogram()
+    /// Waits of all threads together.
     public var stallTotal = Duration.zero
+    /// Time in which at least one thread waited.
     public var stallUnion = Duration.zero
+    /// Rounds of pre-copy, in order.
     public var preCopyRounds: [(pages: UInt64, duration: Duration)] = []
     /// `writeProtectAsync`, `softDirty` or `none`.
     public var tracker = "none"
+    /// How often the connection came back.
     public var reconnects = 0
+    /// `TLSv1.3`.
     public var tlsVersion = ""
+    /// For example `TLS_AES_256_GCM_SHA384`.
     public var tlsCipher = ""
 
     /// Statistics of a session in which nothing has happened.

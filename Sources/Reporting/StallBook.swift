@@ -30,7 +30,9 @@ public struct StallBook: Sendable {
         open.reserveCapacity(capacity)
     }
 
-    /// A thread touched a page that was not there. A second message about the same wait changes nothing.
+    /// A thread touched a page that was not there.
+    ///
+    /// A second message about the same wait changes nothing.
     public mutating func began(space: UInt32, page: UInt64, thread: UInt32, now: UInt64) {
         for index in open.indices where open[index].thread == thread && open[index].space == space {
             if open[index].page == page { return }

@@ -8,7 +8,9 @@ public final class StatusSink: Sendable {
     private let observer: (@Sendable (StatusEvent) -> Void)?
     private let order = Lock(())
 
-    /// A sink that writes one line of JSON an event to `descriptor`. The caller ignores SIGPIPE.
+    /// A sink that writes one line of JSON an event to `descriptor`.
+    ///
+    /// The caller ignores SIGPIPE.
     public init(descriptor: consuming OwnedDescriptor) {
         number = descriptor.rawValue
         self.descriptor = .some(descriptor)
