@@ -10,6 +10,11 @@ internal import ProcessTrace
 extension Construction {
     /// Gives a thread the registers with which it goes on. Only the leader makes calls afterwards, none of which sleeps.
     func prepareToGo(_ thread: ThreadDescription, _ tracee: Tracee) throws(RestoreError) {
+        if tracee !== leader {
+            let arena = stub.threadArena(goingOn.count)
+            try queue(thread.pendingSignals, of: thread.tid, in: arena, on: tracee)
+            try queueTraps(thread.pendingSignals, of: thread.tid, in: arena, on: tracee)
+        }
         let registers = try continuation(of: thread, tracee)
         try RestoreError.trace("set the extended registers of thread \(thread.tid)") { () throws(TraceError) in
             try tracee.setExtendedState(thread.extendedState)
@@ -109,8 +114,10 @@ extension Construction {
         let position: Int
         switch Int32(truncatingIfNeeded: call.number) {
         case SYS_nanosleep: position = 0
-        case SYS_clock_nanosleep: position = 2
-        case SYS_futex: position = 3
+        // TIMER_ABSTIME.
+        case SYS_clock_nanosleep where arguments[1] & 1 == 0: position = 2
+        // Only FUTEX_WAIT has a relative time-out; the two flags say whose futex and which clock.
+        case SYS_futex where arguments[1] & 0x7f == 0: position = 3
         case SYS_poll:
             arguments[2] = UInt64((call.timeLeft + 999_999) / 1_000_000)
             return arguments
@@ -134,7 +141,13 @@ extension Construction {
                 for: "install guard pages at \(range) (Linux 6.13)"
             )
         }
-        try addQueuedSignals()
+        try queue(description.signals.pending, of: nil, in: stub.leaderArena, on: leader)
+        try queue(
+            description.threads[0].pendingSignals,
+            of: description.threads[0].tid,
+            in: stub.leaderArena,
+            on: leader
+        )
         var batch = runner.makeBatch()
         addTimerStarts(to: &batch)
         addTimerDescriptorStarts(to: &batch)
@@ -142,7 +155,14 @@ extension Construction {
             batch.call(Kernel.sealMapping, mapping.start, mapping.end - mapping.start, 0, for: "seal \(mapping.range)")
         }
         try runner.run(batch, on: leader)
-        try finishTrapSignal()
+        try setTrapAction()
+        try queueTraps(description.signals.pending, of: nil, in: stub.leaderArena, on: leader)
+        try queueTraps(
+            description.threads[0].pendingSignals,
+            of: description.threads[0].tid,
+            in: stub.leaderArena,
+            on: leader
+        )
         try runner.runSingle(
             SYS_munmap,
             [stub.range.lowerBound.rawValue, stub.range.byteCount],
@@ -159,70 +179,5 @@ extension Construction {
             try RestoreError.trace("let thread \(tracee.tid) go") { () throws(TraceError) in try tracee.detach() }
         }
         try handOver()
-    }
-
-    /// Queues the signals that were pending, each where it was. Only the process itself may queue those of the kernel and of
-    /// kill(2) (si_code 0 and above).
-    private func addQueuedSignals() throws(RestoreError) {
-        let pid = UInt64(description.identity.pid)
-        let shared = description.signals.pending.map { (tid: Int32?.none, information: $0) }
-        let own = description.threads.flatMap { thread in
-            thread.pendingSignals.map { (tid: Int32?.some(thread.tid), information: $0) }
-        }
-        let all = (shared + own).filter { $0.information.number != SIGTRAP }
-        try runner.run(over: all, on: leader, callsPerItem: 1, bytesPerItem: 160) {
-            (entry: (tid: Int32?, information: SignalInformation), batch) throws(RestoreError) in
-            let bytes = batch.place(entry.information.bytes)
-            let signal = UInt64(argument: entry.information.number)
-            let purpose = "queue signal \(entry.information.number)"
-            if let tid = entry.tid {
-                batch.call(SYS_rt_tgsigqueueinfo, pid, UInt64(tid), signal, bytes, for: purpose)
-            } else {
-                batch.call(SYS_rt_sigqueueinfo, pid, signal, bytes, for: purpose)
-            }
-        }
-    }
-
-    /// SIGTRAP ends batches, so its action and its queue come when there is no further batch.
-    private func finishTrapSignal() throws(RestoreError) {
-        let action = description.signals.actions[Int(SIGTRAP) - 1]
-        let data = stub.leaderArena.data
-        if action != SignalAction() {
-            try runner.write(
-                [action.handler, action.flags, action.restorer, action.mask].flatMap(\.littleEndianBytes),
-                to: data
-            )
-            try runner.runSingle(
-                SYS_rt_sigaction,
-                [UInt64(SIGTRAP), data, 0, 8],
-                for: "set the action of SIGTRAP",
-                on: leader
-            )
-        }
-        let pid = UInt64(description.identity.pid)
-        let shared = description.signals.pending.filter { $0.number == SIGTRAP }
-        let own = description.threads.flatMap { thread in
-            thread.pendingSignals.filter { $0.number == SIGTRAP }.map { (thread.tid, $0) }
-        }
-        guard !shared.isEmpty || !own.isEmpty else { return }
-        try RestoreError.trace("block signals") { () throws(TraceError) in try leader.setSignalMask(.max) }
-        for information in shared {
-            try runner.write(information.bytes, to: data)
-            try runner.runSingle(
-                SYS_rt_sigqueueinfo,
-                [pid, UInt64(SIGTRAP), data],
-                for: "queue SIGTRAP",
-                on: leader
-            )
-        }
-        for (tid, information) in own {
-            try runner.write(information.bytes, to: data)
-            try runner.runSingle(
-                SYS_rt_tgsigqueueinfo,
-                [pid, UInt64(tid), UInt64(SIGTRAP), data],
-                for: "queue SIGTRAP",
-                on: leader
-            )
-        }
     }
 }

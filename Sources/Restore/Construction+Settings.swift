@@ -13,6 +13,7 @@ extension Construction {
         try setProcess()
         try furnishThreads()
         try setAfterCredentials()
+        makeResident()
         for (index, thread) in description.threads.enumerated() {
             try prepareToGo(thread, tracees[index])
         }
@@ -93,10 +94,9 @@ extension Construction {
     private func addActions(to batch: inout StubBatch) {
         for (index, action) in description.signals.actions.enumerated() {
             let signal = index + 1
-            // SIGKILL and SIGSTOP have none; a SIGTRAP that is ignored would be reset by the breakpoint of the next batch.
-            guard ![Int(SIGKILL), Int(SIGSTOP), Int(SIGTRAP)].contains(signal), action != SignalAction() else {
-                continue
-            }
+            // SIGKILL and SIGSTOP have none; a SIGTRAP that is ignored would be reset by the breakpoint of the next batch. Default
+            // actions are set as well: what this program ignores was inherited.
+            guard ![SIGKILL, SIGSTOP, SIGTRAP].contains(Int32(signal)) else { continue }
             addAction(action, signal: signal, to: &batch)
         }
     }

@@ -51,6 +51,17 @@ struct StubBatch {
         for purpose: String,
         expecting expectation: Expectation = .success
     ) -> Int {
+        call(number, arguments: arguments, for: purpose, expecting: expectation)
+    }
+
+    /// Adds a call with its arguments as a list.
+    @discardableResult
+    mutating func call(
+        _ number: Int32,
+        arguments: [UInt64],
+        for purpose: String,
+        expecting expectation: Expectation = .success
+    ) -> Int {
         calls.append(Call(number: number, arguments: arguments, expectation: expectation, purpose: purpose))
         return calls.count - 1
     }

@@ -59,16 +59,18 @@ struct StubRunner {
     func run<Item>(
         over items: [Item],
         on tracee: Tracee,
+        in arena: StubArena? = nil,
         callsPerItem: Int = 8,
         bytesPerItem: Int = 8192,
         _ add: (Item, inout StubBatch) throws(RestoreError) -> Void
     ) throws(RestoreError) -> [Int64] {
         var results: [Int64] = []
-        var batch = makeBatch()
+        let arena = arena ?? self.arena
+        var batch = StubBatch(arena: arena)
         for item in items {
             if !batch.hasRoom(calls: callsPerItem, bytes: bytesPerItem) {
                 results += try run(batch, on: tracee)
-                batch = makeBatch()
+                batch = StubBatch(arena: arena)
             }
             try add(item, &batch)
         }
