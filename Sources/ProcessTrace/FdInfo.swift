@@ -99,7 +99,7 @@ public struct FdInfo: Hashable, Sendable {
         return true
     }
 
-    /// `tfd:        5 events:       19 data:        500000005  pos:0 ino:... sdev:...`
+    /// A line as `tfd:        5 events:       19 data:        500000005  pos:0 ino:... sdev:...`.
     private mutating func addWatch(_ cursor: inout ByteCursor) -> Bool {
         guard let number = cursor.number(), let descriptor = Int32(exactly: number) else { return false }
         cursor.skipBlanks()

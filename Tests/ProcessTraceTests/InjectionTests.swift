@@ -23,7 +23,7 @@ struct InjectionTests {
         "pselect6", "clock_nanosleep-absolute", "ppoll", "nanosleep", "clock_nanosleep", "futex-timed", "poll",
         "epoll_wait", "sigtimedwait", "semtimedop", "recv",
     ]
-    private static let milliseconds = 5000
+    private static let milliseconds = 8000
 
     private struct Row {
         let name: String

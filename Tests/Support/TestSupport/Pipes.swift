@@ -61,6 +61,8 @@ public final class PipeWriter {
 
     init(adopting descriptor: Int32) {
         self.descriptor = descriptor
+        // A process that has ended early fails its test, not the whole run. Started programs get the default action.
+        signal(SIGPIPE, SIG_IGN)
     }
 
     deinit {
