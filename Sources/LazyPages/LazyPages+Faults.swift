@@ -23,6 +23,13 @@ public struct ZeroFill: Hashable, Sendable {
     public var address: VirtualAddress
     /// Number of pages, at least 1; those behind the first are for speed only.
     public var count: UInt32
+
+    /// A fill of `count` pages.
+    public init(space: SpaceIdentifier, address: VirtualAddress, count: UInt32) {
+        self.space = space
+        self.address = address
+        self.count = count
+    }
 }
 
 /// What to do about a fault.
