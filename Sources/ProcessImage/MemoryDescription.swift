@@ -2,6 +2,7 @@
 //
 // Fields are named as in proc(5) and in the calls that set them; those that need more words have them.
 // swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 public import Paging
 
 /// The address space.

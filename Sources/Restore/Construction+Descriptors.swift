@@ -119,7 +119,9 @@ extension Construction {
         return PipeEnds(read: lifted, write: lifted, path: file.path)
     }
 
-    /// Puts into pipes what was in them. A FIFO that still holds it (its file is that of the source, on one machine) is left alone.
+    /// Puts into pipes what was in them.
+    ///
+    /// A FIFO that still holds it (its file is that of the source, on one machine) is left alone.
     private func fillPipes(_ ends: [PipeEnds]) throws(RestoreError) {
         for (pipe, end) in zip(description.files.pipes, ends) where !pipe.content.isEmpty {
             let own = try duplicate(end.write)

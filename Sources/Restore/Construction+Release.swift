@@ -8,7 +8,9 @@ internal import ProcessTrace
 
 // The last steps: interrupted calls, queued signals, registers, and letting go.
 extension Construction {
-    /// Gives a thread the registers with which it goes on. Only the leader makes calls afterwards, none of which sleeps.
+    /// Gives a thread the registers with which it goes on.
+    ///
+    /// Only the leader makes calls afterwards, none of which sleeps.
     func prepareToGo(_ thread: ThreadDescription, _ tracee: Tracee) throws(RestoreError) {
         if tracee !== leader {
             let arena = stub.threadArena(goingOn.count)

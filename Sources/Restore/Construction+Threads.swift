@@ -35,8 +35,10 @@ extension Construction {
         }
     }
 
-    /// The ids as this program sees them, in the order in which the threads were made: the kernel counts up and starts again at
-    /// the bottom. Each thread says its own id later, so a mistake would not go unseen.
+    /// The ids as this program sees them, in the order in which the threads were made: the kernel counts up and starts
+    /// again at the bottom.
+    ///
+    /// Each thread says its own id later, so a mistake would not go unseen.
     private func threadsInOrder() throws(RestoreError) -> [Int32] {
         let first = leader.tid
         let ids = try RestoreError.trace("list the threads") { () throws(TraceError) in

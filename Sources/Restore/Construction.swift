@@ -5,7 +5,9 @@ internal import Paging
 internal import ProcessImage
 internal import ProcessTrace
 
-/// A process on its way from a bare clone of this program to what a description says. Each step lies in a file of its own.
+/// A process on its way from a bare clone of this program to what a description says.
+///
+/// Each step lies in a file of its own.
 final class Construction {
     let description: ProcessDescription
     let options: BuildOptions
@@ -60,7 +62,9 @@ final class Construction {
         destroy()
     }
 
-    /// Ends the process unless it was released. Nothing of it is left.
+    /// Ends the process unless it was released.
+    ///
+    /// Nothing of it is left.
     func destroy() {
         guard !isOver else { return }
         isOver = true

@@ -5,7 +5,9 @@ internal import Paging
 internal import ProcessImage
 internal import ProcessTrace
 
-/// What has to be true of this machine before a process can be built on it. Nothing is altered.
+/// What has to be true of this machine before a process can be built on it.
+///
+/// Nothing is altered.
 struct DestinationCheck {
     /// The address space of this program, which the new process starts with.
     let ownMappings: [MapEntry]

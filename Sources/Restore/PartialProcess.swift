@@ -72,7 +72,9 @@ public final class PartialProcess {
         step = .finished
     }
 
-    /// Lets the process run. Nothing of ours is left in it but the userfaultfd.
+    /// Lets the process run.
+    ///
+    /// Nothing of ours is left in it but the userfaultfd.
     ///
     /// - Parameter guards: ranges of guard pages (MADV_GUARD_INSTALL).
     /// - Returns: who tells how it ends.
@@ -89,7 +91,9 @@ public final class PartialProcess {
         }
     }
 
-    /// Ends the process; nothing of it is left. Does nothing after ``release(guards:)``.
+    /// Ends the process; nothing of it is left.
+    ///
+    /// Does nothing after ``release(guards:)``.
     public func destroy() {
         step = .over
         construction.destroy()
@@ -112,7 +116,9 @@ public final class ExitWatcher {
     /// Readable when ``status()`` may have something new, for a ``Poller``.
     public var descriptor: Int32 { spawned.channel ?? process.descriptor }
 
-    /// How the process ended, once it has; does not wait. Gives the answer once.
+    /// How the process ended, once it has; does not wait.
+    ///
+    /// Gives the answer once.
     ///
     /// - Throws: `EPIPE` when the init of its pid namespace was killed, and the process with it.
     public func status() throws(SystemCallError) -> ExitStatus? {
