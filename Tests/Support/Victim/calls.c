@@ -272,15 +272,23 @@ static long call_condition_timed(void) {
 
 // Opening a FIFO whose other end nobody has opened.
 
+// The path stays where it is: a call that is started again reads it again.
+static char fifo_path[512];
+
 static long call_open(void) {
-    long descriptor = answer(open(in_folder("opened"), O_RDONLY | O_CLOEXEC));
+    long descriptor = answer(open(fifo_path, O_RDONLY | O_CLOEXEC));
     if (descriptor >= 0) {
         close((int)descriptor);
     }
     return descriptor < 0 ? descriptor : 0;
 }
 static void release_open(void) {
-    int descriptor = open(in_folder("opened"), O_WRONLY | O_CLOEXEC);
+    // ENXIO while no reader waits: the call may just be starting again.
+    int descriptor = -1;
+    int64_t end = monotonic() + 20 * second;
+    do {
+        descriptor = open(fifo_path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    } while (descriptor < 0 && errno == ENXIO && monotonic() < end);
     if (descriptor < 0) {
         wrong("a FIFO cannot be opened for writing: errno %d", errno);
     }
@@ -354,7 +362,8 @@ static void make_descriptors(void) {
     expiring_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
     sigset_t set = only(signal_call_descriptor);
     signal_descriptor = signalfd(-1, &set, SFD_CLOEXEC);
-    if (mkfifo(in_folder("opened"), 0600) != 0) {
+    strcpy(fifo_path, in_folder("opened"));
+    if (mkfifo(fifo_path, 0600) != 0) {
         broken("mkfifo");
     }
 }
