@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
 internal import LinuxSystem
+internal import TestSupport
 internal import Testing
 
-@Suite("Threads, events and signals", .serialized, .timeLimit(.minutes(1)))
+/// How long a test waits for something that should come soon.
+func soon() -> Deadline { .after(patience) }
+
+@Suite("Threads, locks and events", .serialized, .timeLimit(.minutes(1)))
 struct ThreadTests {
     @Test func aThreadRunsUnderItsNameAndIsJoined() throws {
         let seen = Lock((name: "", id: Int32(0)))
@@ -17,18 +21,51 @@ struct ThreadTests {
         #expect(id != 0 && id != NamedThread.currentID)
     }
 
-    @Test func anEventWakesAThreadThatWaitsInAPoller() throws {
+    @Test func aThreadThatIsDroppedRunsOn() throws {
+        let done = try EventDescriptor()
+        do {
+            _ = try NamedThread("dropped") { done.signal() }
+        }
+        #expect(try done.wait(until: soon()))
+    }
+
+    @Test func whatAThreadCapturesIsReleasedWithIt() throws {
+        final class Witness: Sendable {
+            let gone: EventDescriptor
+            init(_ gone: EventDescriptor) { self.gone = gone }
+            deinit { gone.signal() }
+        }
+        let gone = try EventDescriptor()
+        let thread = try {
+            let witness = Witness(gone)
+            return try NamedThread("captures") { #expect(witness.gone.drain() == 0) }
+        }()
+        thread.join()
+        #expect(gone.drain() == 1)
+    }
+
+    @Test func aLockLetsOneThreadInAtATime() throws {
+        let count = Lock(0)
+        func add() throws -> NamedThread {
+            try NamedThread("adder") {
+                for _ in 0..<20_000 { count.withLock { $0 += 1 } }
+            }
+        }
+        let (first, second) = (try Joined(add()), try Joined(add()))
+        first.join()
+        second.join()
+        #expect(count.withLock { $0 } == 40_000)
+    }
+
+    @Test func anEventWakesAThreadThatWaits() throws {
         let request = try EventDescriptor()
         let answer = try EventDescriptor()
-        let thread = try NamedThread("poller") {
-            guard let poller = try? Poller() else { return }
-            guard (try? poller.add(request.descriptor, token: 7)) != nil else { return }
-            guard (try? poller.wait(until: .after(.seconds(30)))) == 1, poller[0].token == 7 else { return }
-            guard request.drain() == 1 else { return }
+        let thread = try NamedThread("waiter") {
+            guard (try? request.wait(until: soon())) == true, request.drain() == 1 else { return }
             answer.signal()
         }
         request.signal()
-        #expect(try answer.wait(until: .after(.seconds(30))))
+        #expect(try answer.wait(until: soon()))
         thread.join()
     }
 
@@ -39,5 +76,33 @@ struct ThreadTests {
         event.signal()
         #expect(event.drain() == 2)
         #expect(try !event.wait(until: .immediate))
+    }
+
+    @Test func aThreadIsMovedToOneCPUAndBack() throws {
+        let allowed = try CPUAffinity()
+        let cpu = try #require(allowed.cpus.last)
+        let before = try CPUAffinity.pin(to: cpu)
+        #expect(before == allowed)
+        #expect(try CPUAffinity().cpus == [cpu])
+        try before.apply()
+        #expect(try CPUAffinity() == allowed)
+    }
+
+    @Test func aCPUThatDoesNotExistIsAnError() {
+        let error = #expect(throws: SystemCallError.self) { try CPUAffinity(cpu: 8191).apply() }
+        #expect(error?.errno == .invalid)
+    }
+}
+
+/// A thread outside of a tuple, which cannot hold it.
+final class Joined {
+    private var thread: NamedThread?
+
+    init(_ thread: consuming NamedThread) {
+        self.thread = consume thread
+    }
+
+    func join() {
+        thread.take()?.join()
     }
 }
