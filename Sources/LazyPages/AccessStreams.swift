@@ -2,8 +2,9 @@
 
 /// Tells walks through memory from scattered touches, to choose how much is asked for at once.
 ///
-/// A fault right behind an earlier one continues its walk and asks for four times as much; any other asks for its page alone, because a
-/// longer answer would only delay the next one. Eight walks at a time are followed; the one that has been quiet longest is forgotten.
+/// A fault right behind an earlier one continues its walk and asks for four times as much; any other asks for its page
+/// alone, because a longer answer would only delay the next one. Eight walks at a time are followed; the one that has
+/// been quiet longest is forgotten.
 struct AccessStreams: Sendable {
     private struct Walk: Sendable {
         /// The page at which the walk goes on.

@@ -71,7 +71,8 @@ public enum InstallOutcome: Hashable, Sendable {
     case installed(Int)
     /// The first page was there already. Its threads have been woken (the kernel does not).
     case alreadyPresent
-    /// No registered mapping holds the whole range (ENOENT): ask for the next install with `limit` 1; when it was one page it is given up.
+    /// No registered mapping holds the whole range (ENOENT): ask for the next install with `limit` 1; when it was one
+    /// page it is given up.
     case vanished
 }
 
@@ -110,9 +111,9 @@ extension LazyPages {
 
     /// The next pages of an arrival that an address space owes its threads.
     ///
-    /// Do the install and report ``installed(_:_:)`` under the same hold of the lock, then ask again. What is answered follows the books
-    /// of this moment: a removal that has been entered since is honoured, a space that has been forked since gets its pages.
-    /// Allocates nothing.
+    /// Do the install and report ``installed(_:_:)`` under the same hold of the lock, then ask again. What is answered
+    /// follows the books of this moment: a removal that has been entered since is honoured, a space that has been
+    /// forked since gets its pages. Allocates nothing.
     ///
     /// - Parameters:
     ///   - arrival: One that ``pagesArrived(_:)`` accepted.

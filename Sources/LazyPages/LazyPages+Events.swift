@@ -5,15 +5,17 @@ public import Paging
 public enum UnmapAction: Hashable, Sendable {
     /// Wake the range.
     case wake
-    /// Wake the range, and ask the kernel (`/proc/PID/smaps`) which parts of it are **not** in a mapping registered with userfaultfd; report
-    /// each by ``LazyPages/unmapConfirmed(_:_:)``.
+    /// Wake the range, and ask the kernel (`/proc/PID/smaps`) which parts of it are **not** in a mapping registered
+    /// with userfaultfd; report each by ``LazyPages/unmapConfirmed(_:_:)``.
     ///
-    /// Two threads that unmap and move at a time report in any order: a block that mremap(2) put where the kernel had just unmapped
-    /// something may be reported before the unmapping is. Taking that at its word would turn the block into zeros.
+    /// Two threads that unmap and move at a time report in any order: a block that mremap(2) put where the kernel had
+    /// just unmapped something may be reported before the unmapping is. Taking that at its word would turn the block
+    /// into zeros.
     case confirm
 }
 
-// Events of the address space. The kernel holds the calling thread until its event has been read, and refuses installs meanwhile.
+// Events of the address space. The kernel holds the calling thread until its event has been read, and refuses installs
+// meanwhile.
 extension LazyPages {
     /// UFFD_EVENT_REMOVE: the application gave the contents of `range` back; it reads zeros from now on.
     ///

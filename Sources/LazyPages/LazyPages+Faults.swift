@@ -34,10 +34,12 @@ public struct ZeroFill: Hashable, Sendable {
 
 /// What to do about a fault.
 public enum FaultAction: Hashable, Sendable {
-    /// Send this request on the fault connection. The pages are taken as asked for, whether or not a thread waits for each.
+    /// Send this request on the fault connection. The pages are taken as asked for, whether or not a thread waits for
+    /// each.
     case request(PageRequest)
-    /// Install zero pages and wake. When the first is already present wake it; when the range crosses the border of a mapping
-    /// install the first alone; when the kernel says EAGAIN read the events and ask about the fault again. Nothing is reported back.
+    /// Install zero pages and wake. When the first is already present wake it; when the range crosses the border of a
+    /// mapping install the first alone; when the kernel says EAGAIN read the events and ask about the fault again.
+    /// Nothing is reported back.
     case installZeros(ZeroFill)
     /// Nothing: the page has been asked for, its install will wake the thread.
     case awaitPendingReply
@@ -48,8 +50,8 @@ public enum FaultAction: Hashable, Sendable {
 extension LazyPages {
     /// A thread of `space` touched a missing page at `address`.
     ///
-    /// All events of the space that could be read have been entered before. Asking twice about one fault is harmless. Allocates
-    /// nothing.
+    /// All events of the space that could be read have been entered before. Asking twice about one fault is harmless.
+    /// Allocates nothing.
     public mutating func pageFaulted(_ space: SpaceIdentifier, at address: VirtualAddress) -> FaultAction {
         guard let index = index(of: space) else { return .ignore }
         counters.faults += 1

@@ -46,7 +46,8 @@ extension LazyPages {
 
     /// Turns "all but what is settled" into the pages that a space is owed.
     ///
-    /// Pages asked for and not answered stay owed even if the map does not name them, because a thread waits for the answer.
+    /// Pages asked for and not answered stay owed even if the map does not name them, because a thread waits for the
+    /// answer.
     private mutating func makeOwed(_ index: Int) {
         var owed = PageSet()
         for segment in spaces[index].segments.byDestination {

@@ -3,8 +3,9 @@ internal import Paging
 
 /// The books of a lazy restore: which pages every address space still owes its threads, and what to do about it.
 ///
-/// One machine serves one restored process and all children it forks while pages are owed. It does no I/O and knows no time: the driver
-/// tells it about faults, events of the address space and pages that arrived, and does what it answers.
+/// One machine serves one restored process and all children it forks while pages are owed. It does no I/O and knows no
+/// time: the driver tells it about faults, events of the address space and pages that arrived, and does what it
+/// answers.
 ///
 /// ## A page of a lazy mapping, in one address space
 ///
@@ -20,11 +21,14 @@ internal import Paging
 ///
 /// ## Rules for the driver
 ///
-/// 1. One lock around the machine. Under it: read **all** events of an address space before answering its faults or installing into it,
-///    because the kernel hands out faults before the removals that came earlier. Reading from or writing to the network needs no lock.
+/// 1. One lock around the machine. Under it: read **all** events of an address space before answering its faults or
+///    installing into it, because the kernel hands out faults before the removals that came earlier. Reading from or
+///    writing to the network needs no lock.
 /// 2. Under the same hold of the lock ask ``nextInstall(of:limit:)``, do the install, report ``installed(_:_:)``.
-/// 3. When the kernel says EAGAIN (an event is pending), read the events and ask again, also about the fault: never repeat an old answer.
-/// 4. After a removal, unmapping or move wake the whole range: threads that wait there fault again and get the new answer.
+/// 3. When the kernel says EAGAIN (an event is pending), read the events and ask again, also about the fault: never
+///    repeat an old answer.
+/// 4. After a removal, unmapping or move wake the whole range: threads that wait there fault again and get the new
+///    answer.
 public struct LazyPages: ~Copyable, Sendable {
     /// Bounds of what a machine does.
     public struct Limits: Hashable, Sendable {
@@ -85,7 +89,8 @@ public struct LazyPages: ~Copyable, Sendable {
     /// The books of a process that has been built and not yet run.
     ///
     /// - Parameters:
-    ///   - segments: Every lazy mapping, registered with userfaultfd, without pages that were installed eagerly. Disjoint.
+    ///   - segments: Every lazy mapping, registered with userfaultfd, without pages that were installed eagerly.
+    ///     Disjoint.
     ///   - limits: Bounds.
     public init(segments: [Segment], limits: Limits = Limits()) {
         precondition((1...64).contains(limits.requestedPages) && limits.zeroPages > 0, "LazyPages: limits")

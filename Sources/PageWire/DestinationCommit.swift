@@ -2,22 +2,29 @@
 
 /// Promises 1, 2 and 3 on the side of the destination, in one place.
 ///
-/// *At most one running copy*: the threads are let go only by ``GrantAction/release``, after one GRANT, and whatever breaks before it
-/// destroys the copy. *Never a wrong page*: after the grant no event takes the page service away while pages are owed. *Nothing
-/// freed early*: only ACKNOWLEDGED leads to ``State/acknowledged``.
+/// *At most one running copy*: the threads are let go only by ``GrantAction/release``, after one GRANT, and whatever
+/// breaks before it destroys the copy. *Never a wrong page*: after the grant no event takes the page service away while
+/// pages are owed. *Nothing freed early*: only ACKNOWLEDGED leads to ``State/acknowledged``.
 ///
-/// ```
-/// building ── built ──▶ awaitingGrant ── grant ──▶ releasing ── released ──▶ draining ── resident ──▶ completing ── acknowledged
-///    │ any loss            │ any loss                │ failed                  │ any loss               │ any loss
-///    ▼ destroy the copy    ▼ destroy the copy        ▼ destroy the copy        ▼ keep serving           ▼ runs on, not acknowledged
-///  ended                 ended                     ended (source stays frozen) draining                completing
-/// ```
+/// | state | goes on by | a break of any kind |
+/// |---|---|---|
+/// | building | built | destroy the copy |
+/// | awaitingGrant | GRANT | destroy the copy |
+/// | releasing | released | destroy the copy (the source stays frozen) |
+/// | draining | became resident | keep serving what is owed |
+/// | completing | ACKNOWLEDGED | runs on, not acknowledged |
+/// | acknowledged | | nothing is owed |
+///
+/// Events are methods in the past tense; each returns what the driver has to do. The machine does no I/O and knows no
+/// time.
 public struct DestinationCommit: ~Copyable {
     /// Where the session stands.
     public enum State: Hashable, Sendable {
-        /// Description and eager pages arrive, the copy is built. To `awaitingGrant`, or to `ended` on everything that goes wrong.
+        /// Description and eager pages arrive, the copy is built. To `awaitingGrant`, or to `ended` on everything that
+        /// goes wrong.
         case building
-        /// The copy stands still, every lazy mapping is registered, BUILT was sent. To `releasing` by a GRANT, or to `ended`.
+        /// The copy stands still, every lazy mapping is registered, BUILT was sent. To `releasing` by a GRANT, or to
+        /// `ended`.
         case awaitingGrant
         /// The driver lets the threads go. To `draining`, or to `ended` when that failed before any thread ran.
         case releasing
@@ -35,10 +42,11 @@ public struct DestinationCommit: ~Copyable {
     public enum Resolution: Hashable, Sendable {
         /// No thread of the copy has run: destroy all of it, tell the source to abort if it can still be told, close.
         case destroyCopy
-        /// The copy runs and lacks pages: threads that need one wait. Never unregister, never close the last userfaultfd; follow
-        /// the policy on loss.
+        /// The copy runs and lacks pages: threads that need one wait. Never unregister, never close the last
+        /// userfaultfd; follow the policy on loss.
         case keepServing
-        /// The copy has all its pages and runs on; only the acknowledgement is missing, so the source keeps its frozen process.
+        /// The copy has all its pages and runs on; only the acknowledgement is missing, so the source keeps its frozen
+        /// process.
         case runOnUnacknowledged
         /// Nothing is owed by anybody: nothing has to be done.
         case none

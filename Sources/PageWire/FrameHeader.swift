@@ -21,7 +21,8 @@ public struct FrameHeader: Hashable, Sendable {
     /// Which request the frame makes or answers; zero outside of the fault connection.
     public var request: UInt64
 
-    /// A header for a payload of `payloadLength` bytes; a length outside of the bounds of `kind` is a bug of the caller.
+    /// A header for a payload of `payloadLength` bytes; a length outside of the bounds of `kind` is a bug of the
+    /// caller.
     public init(kind: FrameKind, payloadLength: Int, request: UInt64 = 0) {
         precondition(
             kind.payloadBounds.contains(payloadLength),
@@ -65,7 +66,7 @@ public struct FrameHeader: Hashable, Sendable {
             throw WireError(.badLength, at: 0, expected: "\(kind.payloadBounds) for \(kind)", found: "\(length)")
         }
         let request = bytes.uint64(at: offset + 8)
-        guard request == 0 || connection == .fault else {
+        guard request == 0 || kind.carriesRequest else {
             throw WireError(.badField, at: 8, expected: "no request id", found: "\(request)")
         }
         self.kind = kind

@@ -57,8 +57,8 @@ extension Message {
     }
 }
 
-// The bounds of the kinds have been checked by FrameHeader, so each reads its fixed part without looking. Offsets in errors count
-// from the start of the frame, 16 before the payload.
+// The bounds of the kinds have been checked by FrameHeader, so each reads its fixed part without looking. Offsets in
+// errors count from the start of the frame, 16 before the payload.
 extension Message {
     private static func greeting(_ payload: Span<UInt8>) throws(WireError) {
         for index in 0..<4 where payload[index] != PageProtocol.magic[index] {

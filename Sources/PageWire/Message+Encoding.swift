@@ -4,8 +4,8 @@ internal import Paging
 extension Message {
     /// The whole frame, header and all.
     ///
-    /// Text that is too long is cut off and control characters in it become spaces; any other value outside of the bounds of the
-    /// protocol is a bug of the caller and traps.
+    /// Text that is too long is cut off and control characters in it become spaces; any other value outside of the
+    /// bounds of the protocol is a bug of the caller and traps.
     public func encoded() -> [UInt8] {
         let payload = payload()
         var frame: [UInt8] = []

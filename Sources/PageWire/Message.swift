@@ -3,14 +3,16 @@ public import Paging
 
 /// Every frame that is not a ``PageFrame``: greetings, the control connection, and the page map.
 ///
-/// These are few, so they are values with arrays inside; the frames of the fault path are ``PageFrame``s and allocate nothing.
+/// These are few, so they are values with arrays inside; the frames of the fault path are ``PageFrame``s and allocate
+/// nothing.
 public enum Message: Hashable, Sendable {
-    /// Destination → source, first on every connection. `session` is ``SessionIdentifier/none`` on a control connection, which
-    /// opens a session, and the identifier from ``welcome(session:)`` on the others.
+    /// Destination → source, first on every connection. `session` is ``SessionIdentifier/none`` on a control
+    /// connection, which opens a session, and the identifier from ``welcome(session:)`` on the others.
     case hello(connection: ConnectionKind, session: SessionIdentifier)
     /// Source → destination, the answer to a greeting that is accepted.
     case welcome(session: SessionIdentifier)
-    /// Source → destination, the answer to a greeting that is not; then the source closes. `code` is an exit code of the command.
+    /// Source → destination, the answer to a greeting that is not; then the source closes. `code` is an exit code of
+    /// the command.
     case refused(code: UInt16, text: String)
 
     /// Either way on control: the sender gives the restore up and says why. `code` is an exit code of the command.
@@ -30,7 +32,8 @@ public enum Message: Hashable, Sendable {
     case handedOver(PageTally)
     /// Destination → source: the process is built, stopped, and every lazy mapping is registered. Asks for the grant.
     case built
-    /// Source → destination: let it run. The source process never runs again by itself. `guards` are the guard ranges to set up.
+    /// Source → destination: let it run. The source process never runs again by itself. `guards` are the guard ranges
+    /// to set up.
     case grant(guards: [PageRun])
     /// Destination → source: the threads have been let go.
     case running
@@ -39,10 +42,11 @@ public enum Message: Hashable, Sendable {
     /// Source → destination: count and digest match; nothing more is owed by either side.
     case acknowledged
 
-    /// Source → destination on bulk: runs of lazy pages that exist at the source. Every page outside of all runs is zeros.
+    /// Source → destination on bulk: runs of lazy pages that exist at the source. Every page outside of all runs is
+    /// zeros.
     case pageMap(runs: [PageRun], isLast: Bool)
-    /// Source → destination on bulk: every page of the page map has been sent on this or the fault connection. `pages` is how many
-    /// the page map holds.
+    /// Source → destination on bulk: every page of the page map has been sent on this or the fault connection. `pages`
+    /// is how many the page map holds.
     case drained(pages: UInt64)
 
     /// The kind of the frame.

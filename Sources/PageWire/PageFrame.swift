@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 public import Paging
 
-/// A frame about one run of pages: every frame of the fault connection, and `pageRun` and `zeroRun` of the bulk connection.
+/// A frame about one run of pages: every frame of the fault connection, and `pageRun` and `zeroRun` of the bulk
+/// connection.
 ///
 /// It begins with 32 bytes: the ``FrameHeader``, then
 ///
@@ -9,7 +10,7 @@ public import Paging
 /// |---|---|
 /// | 16..<24 | address of the first page at the source, `UInt64`, page-aligned |
 /// | 24..<28 | number of pages, `UInt32`, 1 to ``PageProtocol/maximumPages`` |
-/// | 28..<32 | `UInt32`: pages of the same request that later frames will answer (``remaining``), or the error code of `failed` |
+/// | 28..<32 | `UInt32`: pages of the request still to come (``remaining``), or the error code of `failed` |
 ///
 /// and the contents of the pages follow for `pages` and `pageRun`. Decoding and encoding allocate nothing.
 public struct PageFrame: Hashable, Sendable {

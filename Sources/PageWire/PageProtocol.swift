@@ -112,6 +112,17 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         }
     }
 
+    /// Whether this kind makes or answers a request, and so carries its id.
+    public var carriesRequest: Bool {
+        switch self {
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed: true
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
+            .built,
+            .grant, .running, .complete, .acknowledged, .pageMap, .pageRun, .zeroRun, .drained:
+            false
+        }
+    }
+
     /// Whether `sender` may send this kind on `connection`.
     ///
     /// A greeting and its answer may come on any connection; that they come once and first is for the reader to see to.

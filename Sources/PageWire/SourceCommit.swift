@@ -2,32 +2,35 @@
 
 /// Promises 2 and 3 on the side of the source, in one place.
 ///
-/// *At most one running copy*: there is one state, ``State/granted``, from which no event leads to ``Resolution/thaw``, and the
-/// grant is sent only after it has been entered. *Nothing freed early*: ``Resolution/dispose`` comes from one event only, a COMPLETE whose
-/// count and digest equal those of this side. End of file, resets, aborts and time-outs never do.
+/// *At most one running copy*: there is one state, ``State/granted``, from which no event leads to ``Resolution/thaw``,
+/// and the grant is sent only after it has been entered. *Nothing freed early*: ``Resolution/dispose`` comes from one
+/// event only, a COMPLETE whose count and digest equal those of this side. End of file, resets, aborts and time-outs
+/// never do.
 ///
-/// ```
-/// waiting ── description requested ──▶ frozen ── built ──▶ recording ── recorded ──▶ granted ── complete, equal ──▶ completed
-///    │ any loss: nothing to undo         │ any loss: thaw     │ failed: thaw           │ any loss: stay frozen
-///    ▼                                   ▼                    ▼                        ▼ (and wait for the destination)
-///  ended                               ended                ended                    granted
-/// ```
+/// | state | goes on by | a break of any kind |
+/// |---|---|---|
+/// | waiting | DESCRIBE | the process runs, nothing to undo |
+/// | frozen | BUILT | thaw |
+/// | recording | grant recorded | thaw |
+/// | granted | COMPLETE, equal | stay frozen, keep the pages |
+/// | completed | | dispose of the process |
 ///
-/// Events are methods in the past tense; each returns what the driver has to do. The machine does no I/O and knows no time.
+/// Events are methods in the past tense; each returns what the driver has to do. The machine does no I/O and knows no
+/// time.
 public struct SourceCommit: ~Copyable {
     /// Where the session stands.
     public enum State: Hashable, Sendable {
-        /// The process runs; nothing has been altered. To `frozen` when the destination asks for the description, to `ended` when
-        /// it goes away.
+        /// The process runs; nothing has been altered. To `frozen` when the destination asks for the description, to
+        /// `ended` when it goes away.
         case waiting
-        /// The process is frozen and described. To `recording` when the destination has built its copy, to `ended` (thawed) on
-        /// everything that goes wrong.
+        /// The process is frozen and described. To `recording` when the destination has built its copy, to `ended`
+        /// (thawed) on everything that goes wrong.
         case frozen
-        /// The driver makes it impossible that the process runs on by itself. To `granted` when that is done, to `ended`
-        /// (thawed) when it failed. The grant has not been sent.
+        /// The driver makes it impossible that the process runs on by itself. To `granted` when that is done, to
+        /// `ended` (thawed) when it failed. The grant has not been sent.
         case recording
-        /// The grant is recorded and may be anywhere between here and the destination: the process never runs here again by itself.
-        /// To `completed` by an equal COMPLETE, else it stays.
+        /// The grant is recorded and may be anywhere between here and the destination: the process never runs here
+        /// again by itself. To `completed` by an equal COMPLETE, else it stays.
         case granted
         /// The destination has every page. Final.
         case completed
@@ -39,8 +42,8 @@ public struct SourceCommit: ~Copyable {
     public enum Resolution: Hashable, Sendable {
         /// Nothing was altered and nothing has to be done to the process. Close the session.
         case leaveRunning
-        /// Undo the freeze so that the process runs on as if nothing had happened, tell the destination to abort if it can still be
-        /// told, close the session.
+        /// Undo the freeze so that the process runs on as if nothing had happened, tell the destination to abort if it
+        /// can still be told, close the session.
         case thaw
         /// The copy may be running: keep the process frozen and its pages at hand, whatever happens to the connection.
         case stayFrozen
@@ -105,8 +108,8 @@ public struct SourceCommit: ~Copyable {
 
     /// What to do about a COMPLETE.
     public enum CompleteAction: Hashable, Sendable {
-        /// Send the acknowledgement, then dispose of the process. An error while sending changes nothing: the destination has
-        /// everything.
+        /// Send the acknowledgement, then dispose of the process. An error while sending changes nothing: the
+        /// destination has everything.
         case acknowledgeAndDispose
         /// Free nothing. Abort the session, naming the mismatch; the process stays frozen.
         case reject(Mismatch)

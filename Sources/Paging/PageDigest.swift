@@ -2,9 +2,9 @@
 
 /// A digest of pages and their addresses that does not depend on the order in which they come.
 ///
-/// The hash of a page is keyed with its address and the hashes are added up, so two ends that saw the same pages in different orders
-/// agree, and a page that is missing, counted twice, altered or exchanged with another shows. It finds mistakes; against an
-/// adversary pages are protected by TLS.
+/// The hash of a page is keyed with its address and the hashes are added up, so two ends that saw the same pages in
+/// different orders agree, and a page that is missing, counted twice, altered or exchanged with another shows. It finds
+/// mistakes; against an adversary pages are protected by TLS.
 public struct PageDigest: Hashable, Sendable {
     /// Pages added.
     public private(set) var count: UInt64 = 0
@@ -157,7 +157,8 @@ struct Mixer {
         return (high, low)
     }
 
-    /// The product in 128 bits, its halves folded onto each other, plus the factors so that a zero factor forgets nothing.
+    /// The product in 128 bits, its halves folded onto each other, plus the factors so that a zero factor forgets
+    /// nothing.
     @inline(__always)
     private static func fold(_ a: UInt64, _ b: UInt64) -> UInt64 {
         let product = a.multipliedFullWidth(by: b)

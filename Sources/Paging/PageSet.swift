@@ -2,8 +2,9 @@
 
 /// A set of page numbers (address >> 12) that takes memory for what it holds, not for the address space it spans.
 ///
-/// Pages are bits in blocks of 512 (one block covers 2 MiB of addresses); a block takes 64 bytes and an index entry of 14. A dense
-/// set of 64 GiB takes 2.5 MiB. The memory of emptied blocks is used again, and given back with the set. Blocks are kept in the order of their addresses, so runs come out ascending.
+/// Pages are bits in blocks of 512 (one block covers 2 MiB of addresses); a block takes 64 bytes and an index entry of
+/// 14. A dense set of 64 GiB takes 2.5 MiB. The memory of emptied blocks is used again, and given back with the set.
+/// Blocks are kept in the order of their addresses, so runs come out ascending.
 public struct PageSet: Sendable {
     /// Bits of a page number inside of its block.
     static let blockShift: UInt64 = 9
@@ -108,7 +109,8 @@ extension PageSet {
         return count - before
     }
 
-    /// Takes all pages of `range` out of the set and returns how many were there; costs what the set holds, not what the range spans.
+    /// Takes all pages of `range` out of the set and returns how many were there; costs what the set holds, not what
+    /// the range spans.
     @discardableResult
     public mutating func remove(_ range: Range<UInt64>) -> UInt64 {
         let before = count
@@ -151,7 +153,8 @@ extension PageSet {
 
     /// The first run of consecutive pages that ends behind `page`, cut off below `page`; nil when there is none.
     ///
-    /// `while let run = set.nextRun(from: position) { position = run.upperBound … }` visits every maximal run, ascending.
+    /// `while let run = set.nextRun(from: position) { position = run.upperBound … }` visits every maximal run,
+    /// ascending.
     public func nextRun(from page: UInt64) -> Range<UInt64>? {
         guard let start = firstPage(from: page) else { return nil }
         return start..<endOfRun(from: start)
@@ -277,7 +280,8 @@ extension PageSet {
         count = change > 0 ? count + UInt64(change) : count - UInt64(-change)
     }
 
-    /// Takes emptied blocks out of the index when most are empty, so that the cost of one removal stays constant on average.
+    /// Takes emptied blocks out of the index when most are empty, so that the cost of one removal stays constant on
+    /// average.
     ///
     /// In place: a set whose room was reserved allocates nothing.
     private mutating func compactWhenSparse() {
@@ -376,7 +380,8 @@ extension PageSet {
         return lower..<max(lower, endOfBlock(base, limit: range.upperBound))
     }
 
-    /// Calls `body` with each word (0 to 7) of one block that `range`, which lies in one block, touches, and the bits it touches.
+    /// Calls `body` with each word (0 to 7) of one block that `range`, which lies in one block, touches, and the bits
+    /// it touches.
     private static func forEachWord(_ range: Range<UInt64>, _ body: (Int, UInt64) -> Void) {
         guard !range.isEmpty else { return }
         let first = Int(range.lowerBound & (blockPages - 1))

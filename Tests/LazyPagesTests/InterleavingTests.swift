@@ -3,8 +3,8 @@ import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1)))
 struct InterleavingTests {
-    /// Each page is installed exactly once in every space that owes it, no fault is lost, no removed page gets old data, a child gets
-    /// what its parent owed, a moved page arrives where it is now, and every page counts once.
+    /// Each page is installed exactly once in every space that owes it, no fault is lost, no removed page gets old
+    /// data, a child gets what its parent owed, a moved page arrives where it is now, and every page counts once.
     @Test(arguments: 0..<10)
     func everyInterleavingKeepsThePromises(batch: UInt64) {
         for seed in batch * 10..<batch * 10 + 10 {
