@@ -88,7 +88,7 @@ struct ProcessDescriptorTests {
     private func start(_ path: String, _ arguments: String...) throws -> Int32 {
         var list = unsafe ([path] + arguments).map { unsafe strdup($0) }
         unsafe list.append(nil)
-        defer { unsafe list.forEach { unsafe free($0) } }
+        defer { for index in 0..<arguments.count + 1 { unsafe free(list[index]) } }
         var pid: pid_t = 0
         let result = unsafe posix_spawn(&pid, path, nil, nil, list, environ)
         guard result == 0 else { throw TestFailure("posix_spawn \(path): \(result)") }
