@@ -17,7 +17,6 @@ extension DestinationConversation {
     func drain() -> Outcome {
         status.report(.running(pid: statistics.pid))
         callbacks.onRunning(statistics.pid)
-        logger.notice("The process runs", metadata: ["pid": "\(statistics.pid)"])
         watchProcess()
         do throws(ChannelError) {
             try loop.send(.running)
@@ -109,7 +108,6 @@ extension DestinationConversation {
         try? loop.unwatch(memory.completed.descriptor)
         statistics.timeToResident = MonotonicTime.now - asked
         status.report(.resident)
-        logger.notice("Every page is there")
         let tally = memory.with(.stream) { PageTally($0.digest) }
         statistics.pages.total = tally.pages
         completed = tally
@@ -174,7 +172,6 @@ extension DestinationConversation {
         exitStatus = shellStatus
         if let watcher { try? loop.unwatch(watcher.descriptor) }
         status.report(.exited(status: shellStatus))
-        logger.notice("The process ended", metadata: ["status": "\(shellStatus)"])
     }
 
     /// Attached, signals are the process's.

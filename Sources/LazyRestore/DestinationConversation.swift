@@ -126,7 +126,6 @@ extension DestinationConversation {
         }
         let peer = control.connection.peer?.description ?? "?"
         status.report(.connected(peer: peer))
-        logger.notice("Connected to the page server", metadata: ["peer.name": "\(peer)"])
     }
 
     private func begin(_ description: ProcessDescription) throws(SessionFailure) -> PartialProcess {

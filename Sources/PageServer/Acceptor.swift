@@ -131,6 +131,9 @@ final class Acceptor: Sendable {
         let peer = SessionTable.Peer(name: identity.description, fingerprint: identity.fingerprint)
         let kind: ConnectionKind
         let identifier: SessionIdentifier
+        // A page connection: taken before the session lets it in, so that the end of that session is not missed. (The session of a
+        // control connection begins with it.)
+        let stop = session.connectionStop
         do {
             (kind, identifier) = try enter(peer, hello)
         } catch {
@@ -142,7 +145,7 @@ final class Acceptor: Sendable {
         }
         do {
             try connection.writeFully(Message.welcome(session: identifier).encoded(), until: deadline)
-            connection.interruption = session.stop
+            connection.interruption = kind == .control ? session.connectionStop : stop
             let channel = try FrameChannel(connection, kind: kind, side: .source)
             try serve(channel, kind)
         } catch {

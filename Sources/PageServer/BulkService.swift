@@ -48,7 +48,7 @@ struct BulkService {
         for descriptor in [session.streamMayBegin.descriptor, session.ledger.readyDescriptor] {
             let poller = try Poller(capacity: 2)
             try poller.add(descriptor, token: 0)
-            try poller.add(session.stop.descriptor, token: 1)
+            if let stop = channel.connection.interruption { try poller.add(stop.descriptor, token: 1) }
             let count = try poller.wait()
             for index in 0..<count where poller[index].token == 1 { throw ChannelError.stopped }
         }

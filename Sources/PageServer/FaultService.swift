@@ -62,7 +62,8 @@ struct FaultService {
             } catch {
                 return try refuse(request, error)
             }
-            session.ledger.answerBegan()
+            let first = request.address.rawValue >> 12
+            let claim = session.ledger.claimOnDemand(first..<first + UInt64(request.count))
             defer { session.ledger.answerEnded() }
             var index: UInt32 = 0
             while index < request.count {
@@ -70,6 +71,8 @@ struct FaultService {
                 var end = index + 1
                 while end < request.count, try self.kind(of: end, mask, request) == kind { end += 1 }
                 try send(kind, index..<end, of: request)
+                // The thread at the other end runs already: counting costs it nothing.
+                if kind != .absentPages { count(index..<end, of: claim, from: first, isZero: kind == .zeroPages) }
                 index = end
             }
         }
@@ -85,9 +88,11 @@ struct FaultService {
         }
 
         private func kind(of index: UInt32, _ mask: UInt64, _ request: PageFrame) throws -> FrameKind {
-            if mask & (1 << UInt64(index)) != 0 { return .pages }
+            let isData = mask & (1 << UInt64(index)) != 0
             let page = (request.address.rawValue >> 12) + UInt64(index)
-            if let exists = session.ledger.exists(page) { return exists ? .zeroPages : .absentPages }
+            // A page of data that the map does not name went ahead as an eager one: the destination has it.
+            if let exists = session.ledger.exists(page) { return !exists ? .absentPages : isData ? .pages : .zeroPages }
+            if isData { return session.ledger.wentAhead(page) ? .absentPages : .pages }
             // Early, and rare: whether zeros count is known when the map is.
             let deadline = Deadline.after(.seconds(30))
             guard try DescriptorIO.wait(for: .readable, on: session.ledger.readyDescriptor, until: deadline) else {
@@ -107,23 +112,21 @@ struct FaultService {
                 remaining: request.count - pages.upperBound
             )
             try channel.send(frame, from: buffer, at: offset, until: .never)
-            guard kind != .absentPages else { return }
-            // The thread at the other end runs already: counting costs it nothing.
-            for index in 0..<pages.count {
-                count(first + UInt64(index), isZero: kind == .zeroPages, at: offset + index * PageSize.baseBytes)
-            }
         }
 
-        private func count(_ page: UInt64, isZero: Bool, at offset: Int) {
-            let address = VirtualAddress(page << 12)
-            session.ledger.sentOnDemand(page, isZero: isZero) {
+        private func count(_ pages: Range<UInt32>, of claim: PageLedger.Claim, from first: UInt64, isZero: Bool) {
+            for index in pages where claim.bits & (1 << UInt64(index)) != 0 {
+                let page = first + UInt64(index)
+                let offset = FrameChannel.contentOffset + Int(index) * PageSize.baseBytes
                 var digest = PageDigest()
                 if isZero {
-                    digest.addZeros(address: address)
+                    digest.addZeros(address: VirtualAddress(page << 12))
                 } else {
-                    buffer.withBytes(offset..<offset + PageSize.baseBytes) { digest.add(address: address, page: $0) }
+                    buffer.withBytes(offset..<offset + PageSize.baseBytes) { bytes in
+                        digest.add(address: VirtualAddress(page << 12), page: bytes)
+                    }
                 }
-                return digest
+                session.ledger.counted(page, of: claim, isZero: isZero, digest: digest)
             }
         }
 

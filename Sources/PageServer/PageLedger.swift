@@ -14,6 +14,8 @@ final class PageLedger: Sendable {
     private struct State {
         var existing: PageSet?
         var unsent = PageSet()
+        /// Pages sent with the description.
+        var ahead = PageSet()
         /// Pages sent before the map was there, with their digest.
         var early: [(page: UInt64, digest: PageDigest)] = []
         var digest = PageDigest()
@@ -23,6 +25,12 @@ final class PageLedger: Sendable {
         var demanded: UInt64 = 0
         var zero: UInt64 = 0
         var failed = false
+
+        /// Remembers a page until it is known whether it exists; one that is not remembered is sent and counted by the stream.
+        mutating func sentEarly(_ page: UInt64, _ digest: PageDigest, limit: Int) {
+            guard early.count < limit, !early.contains(where: { $0.page == page }) else { return }
+            early.append((page, digest))
+        }
     }
 
     private let state = Lock(State())
@@ -40,7 +48,10 @@ final class PageLedger: Sendable {
         state.withLock { state in
             state.existing = pages
             state.unsent = pages
-            for (page, digest) in state.early where state.unsent.remove(page) { state.digest.add(digest) }
+            for (page, digest) in state.early where state.unsent.remove(page) {
+                state.digest.add(digest)
+                state.demanded += 1
+            }
             state.early = []
         }
         mapReady.signal()
@@ -50,6 +61,16 @@ final class PageLedger: Sendable {
     func mapFailed() {
         state.withLock { $0.failed = true }
         mapReady.signal()
+    }
+
+    /// Pages of the process are sent with the description.
+    func willGoAhead(_ pages: Range<UInt64>) {
+        state.withLock { _ = $0.ahead.insert(pages) }
+    }
+
+    /// Whether a page was sent with the description.
+    func wentAhead(_ page: UInt64) -> Bool {
+        state.withLock { $0.ahead.contains(page) }
     }
 
     /// Whether the page exists; nil before the map is there (then wait for ``readyDescriptor``), or when it never comes.
@@ -67,56 +88,53 @@ final class PageLedger: Sendable {
         state.withLock { $0.existing ?? PageSet() }
     }
 
-    /// Bytes of pages are about to be sent that will be counted afterwards.
-    func answerBegan() {
-        state.withLock { $0.openAnswers += 1 }
-    }
-
-    /// They have been sent, or have failed, and are counted.
-    func answerEnded() {
-        state.withLock { $0.openAnswers -= 1 }
-    }
-
     /// Whether no thread is between sending pages and counting them.
     var isSettled: Bool {
         state.withLock { $0.openAnswers == 0 }
     }
 
-    /// A page was sent because a thread waits for it (or is likely to come for it).
-    ///
-    /// - Parameter digest: computes the digest of this one page; asked only when the page counts.
-    func sentOnDemand(_ page: UInt64, isZero: Bool, digest: () -> PageDigest) {
-        let claim: Claim = state.withLock { state in
-            state.cursor = page + 1
-            guard state.existing != nil else { return state.early.count < Self.maximumEarly ? .early : .none }
-            guard state.unsent.remove(page) else { return .none }
-            state.demanded += 1
-            if isZero { state.zero += 1 }
-            return .first
-        }
-        guard claim != .none else { return }
-        let digest = digest()
+    /// Pages that are about to be sent on demand.
+    struct Claim {
+        /// One bit a page, bit 0 the first: set when the page has to be counted once it is sent.
+        var bits: UInt64
+        /// Whether it is not known yet which pages exist: then counting sorts out which of them do.
+        var isEarly: Bool
+    }
+
+    /// Pages are about to be sent because a thread waits for the first of them: the stream leaves out those that count here.
+    func claimOnDemand(_ pages: Range<UInt64>) -> Claim {
         state.withLock { state in
-            switch (claim, state.existing) {
-            case (.first, _): state.digest.add(digest)
-            case (_, nil): if !state.early.contains(where: { $0.page == page }) { state.early.append((page, digest)) }
-            case (_, _?): if state.unsent.remove(page) { state.digest.add(digest) }
+            state.openAnswers += 1
+            var claim = Claim(bits: 0, isEarly: state.existing == nil)
+            for (index, page) in pages.enumerated() where claim.isEarly || state.unsent.remove(page) {
+                claim.bits |= 1 << UInt64(index)
             }
+            return claim
         }
     }
 
-    private enum Claim {
-        /// The page counts: nobody has sent it before.
-        case first
-        /// It is not known yet whether the page exists.
-        case early
-        /// The page does not count, or not again.
-        case none
+    /// A page that was claimed has been sent; behind the sending, since a thread runs by now.
+    func counted(_ page: UInt64, of claim: Claim, isZero: Bool, digest: PageDigest) {
+        state.withLock { state in
+            if claim.isEarly {
+                guard state.existing != nil else { return state.sentEarly(page, digest, limit: Self.maximumEarly) }
+                guard state.unsent.remove(page) else { return }
+            }
+            state.demanded += 1
+            if isZero { state.zero += 1 }
+            state.digest.add(digest)
+        }
+    }
+
+    /// The answer that ``claimOnDemand(_:)`` began has been sent, or has failed, and is counted.
+    func answerEnded() {
+        state.withLock { $0.openAnswers -= 1 }
     }
 
     /// The next run of at most `limit` pages that nobody has sent, which the caller sends now; nil when there is none left.
     ///
-    /// Goes on behind the page that was demanded last, since what lies there is likely to be touched next.
+    /// Ascending, whatever is demanded meanwhile: a walk through memory asks for its own next pages, and a stream that ran ahead of it
+    /// would only send the same pages.
     func claimRun(limit: UInt64) -> Range<UInt64>? {
         state.withLock { state in
             guard let run = state.unsent.nextRun(from: state.cursor) ?? state.unsent.nextRun(from: 0) else {

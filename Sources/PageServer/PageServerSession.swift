@@ -85,7 +85,11 @@ public struct PageServerSession {
             )
             switch conversation.run(channel) {
             case .nothingHappened:
-                session.table.withLock { $0.sessionEnded() }
+                do throws(SystemCallError) {
+                    try session.sessionEnded()
+                } catch {
+                    throw SessionFailure(.systemCall, "\(error)")
+                }
             case .finished(let failure):
                 session.table.withLock { $0.close() }
                 _ = session.stopThreads(within: .seconds(10))
@@ -118,7 +122,6 @@ public struct PageServerSession {
             throw SessionFailure(.systemCall, "\(error)")
         }
         status.report(.listening(port: listener.address.port))
-        logger.notice("Waiting for a destination", metadata: ["address": "\(listener.address)"])
     }
 
     private func waitForDestination(_ loop: ControlLoop, _ session: ServedSession) throws(SessionFailure)

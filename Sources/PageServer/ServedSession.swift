@@ -22,6 +22,7 @@ final class ServedSession: Sendable {
     /// The stream of pages may begin: the grant has been recorded, or the destination wants everything first.
     let streamMayBegin: EventDescriptor
 
+    private let sessionStop: Lock<EventDescriptor>
     private let memory = Lock<(any SourceMemory)?>(nil)
     private let threads = Lock(0)
     private let lastThreadEnded: EventDescriptor
@@ -33,8 +34,24 @@ final class ServedSession: Sendable {
         controls = try Handover()
         ledger = try PageLedger()
         stop = try EventDescriptor()
+        sessionStop = Lock(try EventDescriptor())
         streamMayBegin = try EventDescriptor()
         lastThreadEnded = try EventDescriptor()
+    }
+
+    /// Signalled when the present session ends, or everything does; what the connections of the session wait for besides their peer.
+    var connectionStop: EventDescriptor {
+        sessionStop.withLock { $0 }
+    }
+
+    /// The session ended before anything happened: its connections end, so that none of them serves the next one.
+    func sessionEnded() throws(SystemCallError) {
+        let fresh = try EventDescriptor()
+        sessionStop.withLock { present in
+            present.signal()
+            present = fresh
+        }
+        table.withLock { $0.sessionEnded() }
     }
 
     /// The memory of the frozen process; nil before the freeze.
@@ -73,6 +90,7 @@ final class ServedSession: Sendable {
     /// Ends all threads; returns whether they have.
     func stopThreads(within limit: Duration) -> Bool {
         stop.signal()
+        connectionStop.signal()
         let deadline = Deadline.after(limit)
         while threads.withLock({ $0 }) > 0 {
             guard (try? lastThreadEnded.wait(until: deadline)) == true else { return false }

@@ -63,7 +63,6 @@ final class SourceConversation {
         statistics.tlsVersion = channel.connection.version
         statistics.tlsCipher = channel.connection.cipher
         status.report(.connected(peer: peer))
-        logger.notice("A destination is connected", metadata: ["peer.name": "\(peer)"])
         do throws(SystemCallError) {
             try loop.attach(channel)
         } catch {
@@ -121,7 +120,6 @@ extension SourceConversation {
             session.froze(frozen.memory)
             try startScan(of: frozen.memory)
             status.report(.frozen)
-            logger.notice("The process is frozen")
             if options.contains(.eager) { session.streamMayBegin.signal() }
             let description = try frozen.encodedDescription
             try sendDescription(description)
@@ -176,6 +174,10 @@ extension SourceConversation {
         var digest = PageDigest()
         while let pages = try frozen.nextEagerPages() {
             digest.add(pages)
+            if pages.target == .process, !pages.bytes.isEmpty {
+                let end = pages.address + UInt64(pages.bytes.count) + PageSize.base - 1
+                session.ledger.willGoAhead(pages.address >> 12..<end >> 12)
+            }
             let encoded: [UInt8]
             do throws(ProcessImageError) {
                 encoded = try ArchiveEncoder.encode(pages)
@@ -226,7 +228,6 @@ extension SourceConversation {
         deadline = .never
         try loop.send(.grant(guards: guards))
         session.streamMayBegin.signal()
-        logger.notice("The destination was granted the process")
         return nil
     }
 
@@ -304,7 +305,6 @@ extension SourceConversation {
             return .finished(error)
         }
         status.report(.complete(pages: served.pages, digest: served.digest))
-        logger.notice("Every page has arrived", metadata: ["pages": "\(served.pages)", "digest": "\(served.digest)"])
         return .finished(nil)
     }
 
