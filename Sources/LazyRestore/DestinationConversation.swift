@@ -325,6 +325,8 @@ extension DestinationConversation {
             AddressRange($0.address, VirtualAddress($0.address.rawValue + $0.count * PageSize.base))
         }
         watcher = try told { () throws(RestoreError) in try partial.release(guards: ranges) }
+        // It holds a userfaultfd of its own, which must not outlive the service: once nobody reads its events, unmapping hangs.
+        self.partial = nil
         shared.copyRuns()
         ran = MonotonicTime.now
         statistics.pause = ran - asked

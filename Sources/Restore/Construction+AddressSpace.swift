@@ -17,8 +17,11 @@ extension Construction {
             // The area lies in memory that goes away: the kernel would kill the thread at its next return to user mode.
             batch.call(SYS_rseq, rseq.address, UInt64(rseq.size), 1, UInt64(rseq.signature), for: "unregister rseq")
         }
-        // Room for descriptors of ours beside those of the process; the limits are set as they were later.
-        let limit = batch.place(words: [UInt64(descriptorLimit), UInt64(descriptorLimit)])
+        // Room for descriptors of ours beside those of the process; the limits are set as they were later. The hard limit must not
+        // be lowered below what it was at the source: raising it again takes CAP_SYS_RESOURCE.
+        let limits = description.settings.limits
+        let hard = limits.indices.contains(15) ? limits[15] : 0
+        let limit = batch.place(words: [UInt64(descriptorLimit), max(UInt64(descriptorLimit), hard)])
         batch.call(
             SYS_prlimit64,
             0,
