@@ -111,6 +111,12 @@ public final class SpawnedProcess {
 
     deinit {
         if !isReleased { destroy() }
+        if result.`init` > 0 {
+            var word: Int32 = 0
+            // An init that has ended is taken; one that lives on is reaped by the init of the machine.
+            // SAFETY: one number that lives during the call.
+            _ = unsafe clinux_spawn_wait(result.`init`, &word)
+        }
         if result.channel >= 0 { Glibc.close(result.channel) }
     }
 

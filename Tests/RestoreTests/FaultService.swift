@@ -15,13 +15,15 @@ final class FaultService: Sendable {
 
     private final class Holder: Sendable {
         let uffd: Userfaultfd
+        /// - Parameter memory: the original; nil when all its pages went ahead, and the rest is zeros.
         init(_ uffd: consuming Userfaultfd) { self.uffd = uffd }
     }
 
     /// Pages that were asked for.
     var faults: Int { served.withLock { $0 } }
 
-    init(_ uffd: borrowing Userfaultfd, from memory: ProcessMemory) throws {
+    /// - Parameter memory: the original; nil when all its pages went ahead, and the rest is zeros.
+    init(_ uffd: borrowing Userfaultfd, from memory: ProcessMemory?) throws {
         let holder = Holder(try uffd.duplicate())
         let stopped = stopped
         let served = served
@@ -33,7 +35,7 @@ final class FaultService: Sendable {
 
     private static func serve(
         _ uffd: borrowing Userfaultfd,
-        _ memory: ProcessMemory,
+        _ memory: ProcessMemory?,
         _ stopped: Lock<Bool>,
         _ served: Lock<Int>
     ) {
@@ -48,7 +50,7 @@ final class FaultService: Sendable {
                 guard case .pageFault(let fault) = events[index] else { continue }
                 let page = VirtualAddress(fault.address.rawValue & ~4095)
                 let range = AddressRange(page, VirtualAddress(page.rawValue + 4096))
-                let read = (try? memory.read(page, count: 4096, into: buffer, at: 0)) ?? 0
+                let read = (try? memory?.read(page, count: 4096, into: buffer, at: 0)) ?? 0
                 if read == 4096 {
                     _ = try? uffd.copy(from: buffer, at: 0, to: page, pages: 1, modes: [])
                 } else {

@@ -13,8 +13,14 @@ struct MiniDescriber {
     let memory: ProcessMemory
     var description = ProcessDescription()
     var eager: [EagerPages] = []
+    var guards: [AddressRange] = []
+    private let allEager: Bool
 
-    init(pid: Int32) throws {
+    /// Freezes and describes a process.
+    ///
+    /// - Parameter allEager: every page goes ahead, so that the original is not needed any more.
+    init(pid: Int32, allEager: Bool = false) throws {
+        self.allEager = allEager
         group = try TraceeGroup.freeze(pid, deadline: .after(.seconds(20)))
         memory = try ProcessMemory(pid: pid)
         description.machine.architecture = "x86_64"
@@ -85,7 +91,7 @@ struct MiniDescriber {
                     entry.range,
                     pagemap,
                     fileToo: true,
-                    within: entry.details?.has("lo") == true
+                    within: allEager || entry.details?.has("lo") == true
                         ? entry.range
                         : AddressRange(
                             VirtualAddress(layout.argStart & ~4095),
@@ -93,6 +99,8 @@ struct MiniDescriber {
                         )
                 )
             }
+            let guardQuery = PageQuery(all: .guardPage, returning: .guardPage)
+            if mapping.kind == .anonymous { guards += try pagemap.scan(entry.range, guardQuery).map(\.range) }
             description.memory.mappings.append(mapping)
         }
     }
@@ -103,8 +111,10 @@ struct MiniDescriber {
         fileToo: Bool,
         within: AddressRange? = nil
     ) throws {
-        let query = PageQuery(anyOf: [.present, .swapped], returning: [.present, .file])
-        for region in try pagemap.scan(range, query) where fileToo || !region.categories.contains(.file) {
+        let query = PageQuery(anyOf: [.present, .swapped], returning: [.present, .file, .guardPage])
+        for region in try pagemap.scan(range, query) {
+            guard !region.categories.contains(.guardPage) else { continue }
+            guard fileToo || !region.categories.contains(.file) else { continue }
             guard let part = within.map({ $0.intersection(region.range) }) ?? region.range else { continue }
             var pages = EagerPages()
             pages.address = part.lowerBound.rawValue
