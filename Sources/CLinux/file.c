@@ -7,6 +7,9 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+const uint32_t clinux_O_PATH = O_PATH;
+const uint32_t clinux_O_DIRECT = O_DIRECT;
+
 int clinux_file_owner(int descriptor, int32_t *type, int32_t *owner, int32_t *signal) {
     struct f_owner_ex who = {0};
     if (fcntl(descriptor, F_GETOWN_EX, &who) < 0) {

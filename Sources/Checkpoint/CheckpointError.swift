@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 public import LinuxSystem
+internal import ProcessTrace
 
 /// A process that could not be examined, frozen or described; it runs on as before unless the message says otherwise.
 public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertible {
@@ -54,8 +55,17 @@ public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertibl
 }
 
 extension CheckpointError {
-    /// What a failed call on a process means: gone, forbidden, or a surprise.
-    static func of(_ error: SystemCallError, pid: Int32, doing action: String) -> Self {
+    /// What an error of a lower layer means for a process: gone, forbidden, too slow, or a surprise.
+    static func of(_ error: any Error, pid: Int32, doing action: String) -> Self {
+        switch error {
+        case let error as CheckpointError: error
+        case let error as TraceError: of(error, pid: pid, doing: action)
+        case let error as SystemCallError: of(error, pid: pid, doing: action)
+        default: Self(.systemCall, "cannot \(action) process \(pid): \(error)")
+        }
+    }
+
+    private static func of(_ error: SystemCallError, pid: Int32, doing action: String) -> Self {
         switch error.errno {
         case .noSuchProcess, .noEntry:
             Self(.noSuchProcess, "process \(pid) is gone", cause: error)
@@ -63,6 +73,36 @@ extension CheckpointError {
             Self(.permission, "no permission to \(action) process \(pid): run as root", cause: error)
         default:
             Self(.systemCall, "cannot \(action) process \(pid)", cause: error)
+        }
+    }
+
+    private static func of(_ error: TraceError, pid: Int32, doing action: String) -> Self {
+        switch error.code {
+        case .gone:
+            Self(.noSuchProcess, "there is no process \(pid)", cause: error.cause)
+        case .notPermitted:
+            Self(.permission, "no permission to \(action) process \(pid): run as root", cause: error.cause)
+        case .timedOut:
+            Self(.tryAgain, "process \(pid) could not be stopped in time and runs on (\(error.message)): try again")
+        case .alreadyTraced:
+            Self(refusing: pid, [Finding(.tracer, error.message)])
+        case .leaderExited:
+            Self(.unavailable, "the first thread of process \(pid) has ended while others run on: it cannot be carried")
+        case .malformed, .inaccessible, .unexpected, .systemCall:
+            Self(.systemCall, "cannot \(action) process \(pid): \(error.message)", cause: error.cause)
+        }
+    }
+
+    /// Runs `body` and gives its errors the words of this module.
+    static func translating<Value>(
+        _ pid: Int32,
+        _ action: String,
+        _ body: () throws -> Value
+    ) throws(CheckpointError) -> Value {
+        do {
+            return try body()
+        } catch {
+            throw of(error, pid: pid, doing: action)
         }
     }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import ProcessTrace
 
 /// What was seen of a process that can be carried while it went on running.
 ///
@@ -8,11 +9,57 @@ public struct Examination: Sendable {
     public let pid: Int32
     /// `/proc/PID/cmdline` with spaces, for messages.
     public let commandLine: String
+    /// Start of the process in clock ticks since boot, which tells it from a later one of the same number.
+    let startTime: UInt64
+    /// What need not be found out again under the freeze.
+    var cache: ExaminationCache
 
     /// Looks at a running process.
     ///
     /// - Throws: ``CheckpointError``; with all findings in one go when the process has something that cannot be carried.
     public static func examine(pid: Int32) throws(CheckpointError) -> Examination {
-        throw CheckpointError(.unavailable, "not there yet")
+        var cache = ExaminationCache()
+        let survey = try survey(pid, &cache)
+        let text = try CheckpointError.translating(pid, "examine") { try ProcFile.read("/proc/\(pid)/cmdline") }
+        return Examination(
+            pid: pid,
+            commandLine: commandLine(text),
+            startTime: survey.stat.startTime,
+            cache: cache
+        )
+    }
+
+    /// Looks at the process again, for what is remembered to be fresh.
+    mutating func refresh() throws(CheckpointError) {
+        let survey = try Self.survey(pid, &cache)
+        guard survey.stat.startTime == startTime else {
+            throw CheckpointError(.noSuchProcess, "process \(pid) has ended, another one has its number now")
+        }
+    }
+
+    private static func survey(_ pid: Int32, _ cache: inout ExaminationCache) throws(CheckpointError) -> Survey {
+        guard pid > 0 else { throw CheckpointError(.noSuchProcess, "there is no process \(pid)") }
+        let survey: Survey
+        do {
+            survey = try Survey.take(pid, .running, cache: &cache)
+        } catch {
+            throw CheckpointError.of(error, pid: pid, doing: "examine")
+        }
+        guard survey.findings.isEmpty else { throw CheckpointError(refusing: pid, survey.findings) }
+        survey.fingerprint(&cache)
+        return survey
+    }
+
+    static func commandLine(_ text: [UInt8]) -> String {
+        let words = text.split(separator: 0, omittingEmptySubsequences: false)
+        return words.map { String(decoding: $0, as: UTF8.self) }.joined(separator: " ")
+            .trimmingSpaces
+    }
+}
+
+extension String {
+    /// Without blanks at its end.
+    fileprivate var trimmingSpaces: String {
+        String(reversed().drop { $0 == " " }.reversed())
     }
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import LinuxSystem
+internal import Paging
 public import ProcessImage
+internal import ProcessTrace
 
 /// A process whose threads are all stopped and that has been described.
 ///
@@ -13,47 +16,220 @@ public final class FrozenProcess {
     public let pageSource: PageSource
     /// CLOCK_MONOTONIC, in nanoseconds, when the first thread was told to stop.
     public let freezeBegan: UInt64
+    /// CLOCK_MONOTONIC, in nanoseconds, when the description was complete.
+    public let describedAt: UInt64
 
-    private init(_ description: ProcessDescription, _ pageSource: PageSource, freezeBegan: UInt64) {
-        self.description = description
-        self.pageSource = pageSource
-        self.freezeBegan = freezeBegan
+    /// What the process may still become.
+    private enum State {
+        case frozen
+        case granted
+        case ended
+    }
+
+    private var state = State.frozen
+    private let group: TraceeGroup
+    private let threads: [ProcessDescriber.StoppedThread]
+    private let process: ProcessDescriptor
+    private let memory: ProcessMemory
+    private var eagerPieces: ArraySlice<EagerPlan.Piece>
+
+    private init(_ describer: ProcessDescriber, _ plan: EagerPlan, _ process: ProcessDescriptor) {
+        description = describer.description
+        pageSource = PageSource(
+            pid: describer.pid,
+            lazyRanges: describer.description.memory.mappings.filter(\.isLazy).map(\.range),
+            eagerPages: plan.lazyPages
+        )
+        freezeBegan = UInt64(clamping: describer.freezeBegan)
+        describedAt = MonotonicTime.now.nanoseconds
+        group = describer.group
+        threads = describer.stopped
+        self.process = process
+        memory = describer.memory
+        eagerPieces = plan.pieces[...]
+    }
+
+    deinit {
+        // Whoever dropped the value has no use for an error, and the kernel lets go of threads whose tracer ends.
+        switch state {
+        case .frozen: try? thaw()
+        case .granted: try? leaveStopped()
+        case .ended: break
+        }
     }
 
     /// Looks at a process again, stops all its threads and describes it.
     ///
     /// - Parameters:
-    ///   - examination: what was seen before; when the process has something new that cannot be carried it is refused and runs on.
+    ///   - examination: what was seen before.
     ///   - timeout: how long stopping all threads may take; the process is let go when it passes.
+    /// - Returns: the process, stopped.
+    /// - Throws: ``CheckpointError``; when the process has something new that cannot be carried it is refused. The process runs on.
     public static func freeze(
         _ examination: Examination,
         timeout: Duration
     ) throws(CheckpointError) -> FrozenProcess {
-        throw CheckpointError(.unavailable, "not there yet")
+        var examination = examination
+        try examination.refresh()
+        let pid = examination.pid
+        let fresh = examination
+        return try CheckpointError.translating(pid, "freeze") { try freeze(pid, fresh.cache, timeout) }
+    }
+
+    private static func freeze(_ pid: Int32, _ cache: ExaminationCache, _ timeout: Duration) throws -> FrozenProcess {
+        let process = try ProcessDescriptor(pid: pid)
+        let memory = try ProcessMemory(pid: pid)
+        // Found while the process runs: its code does not move.
+        let injector = try SystemCallInjector(memory: memory)
+        let sample = try SleepSample.take(pid)
+        let began = MonotonicTime.now
+        let group = try TraceeGroup.freeze(pid, deadline: .after(timeout))
+        let describer: ProcessDescriber
+        do {
+            describer = try ProcessDescriber(
+                group: group,
+                memory: memory,
+                injector: injector,
+                sample: sample,
+                cache: cache,
+                freezeBegan: began
+            )
+        } catch {
+            // The first error tells more.
+            try? group.thaw()
+            throw error
+        }
+        do {
+            try describer.describe()
+            return FrozenProcess(describer, try describer.planEagerPages(), process)
+        } catch {
+            // The first error tells more.
+            try? letGo(group, describer.stopped, frozenFor: began.elapsed)
+            throw error
+        }
     }
 
     /// The next pages that the destination must have before the process runs there; nil behind the last.
     ///
     /// Each at most ``EagerPages/maximumBytes``. Asked for once through, in order.
+    ///
+    /// - Returns: pages of the process or bytes of a shared object.
+    /// - Throws: ``CheckpointError`` when the process is gone.
     public func nextEagerPages() throws(CheckpointError) -> EagerPages? {
-        nil
+        guard let piece = eagerPieces.popFirst() else { return nil }
+        return try CheckpointError.translating(pageSource.pid, "read the memory of") {
+            var pages = EagerPages()
+            switch piece {
+            case .memory(let range):
+                pages.address = range.lowerBound.rawValue
+                pages.bytes = try memory.read(range.lowerBound, count: Int(range.byteCount))
+            case .object(let index, let access, let range):
+                pages.target = .sharedObject
+                pages.object = index
+                pages.address = range.lowerBound
+                let file = try FileReading.open(access)
+                pages.bytes = try FileReading.read(file.rawValue, at: range.lowerBound, count: range.count)
+            }
+            return pages
+        }
     }
+
+    // MARK: Ends
 
     /// Makes it impossible that the process runs again by itself: to be called before the grant is sent.
     ///
     /// A SIGSTOP is queued, which the kernel takes before any thread returns to user mode; so the process stays stopped even if
     /// this program dies.
-    public func commitGranted() throws(CheckpointError) {}
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone; nothing is committed then.
+    public func commitGranted() throws(CheckpointError) {
+        precondition(state == .frozen, "FrozenProcess: granted twice, or after its end")
+        try CheckpointError.translating(pageSource.pid, "stop") {
+            // A process that a signal had stopped goes back to that by itself.
+            if !description.signals.stopped { try process.send(.stop) }
+        }
+        state = .granted
+    }
 
     /// Lets the process go on as if nothing had happened.
-    public func thaw() throws(CheckpointError) {}
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone.
+    public func thaw() throws(CheckpointError) {
+        precondition(state == .frozen, "FrozenProcess: thawed after the grant, or after its end")
+        state = .ended
+        try letGo()
+    }
 
     /// Kills the process and waits until it is gone.
-    public func kill() throws(CheckpointError) {}
+    ///
+    /// - Throws: ``CheckpointError`` when it does not end.
+    public func kill() throws(CheckpointError) {
+        precondition(state != .ended, "FrozenProcess: killed after its end")
+        state = .ended
+        try CheckpointError.translating(pageSource.pid, "kill") {
+            try group.kill(deadline: .after(Self.patience))
+        }
+    }
 
     /// Lets go of the process and leaves it stopped (state T), for `kill -CONT`.
-    public func leaveStopped() throws(CheckpointError) {}
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone.
+    public func leaveStopped() throws(CheckpointError) {
+        if state == .frozen { try commitGranted() }
+        precondition(state == .granted, "FrozenProcess: left stopped after its end")
+        state = .ended
+        try letGo()
+    }
 
     /// Lets the process go on although its copy runs: the two are clones from now on.
-    public func continueAsClone() throws(CheckpointError) {}
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone.
+    public func continueAsClone() throws(CheckpointError) {
+        precondition(state != .ended, "FrozenProcess: continued after its end")
+        let isCommitted = state == .granted && !description.signals.stopped
+        state = .ended
+        try CheckpointError.translating(pageSource.pid, "continue") {
+            if isCommitted { try Self.swallowStop(group.leader) }
+        }
+        try letGo()
+    }
+
+    /// How long the kernel may take to end a process, or to bring a thread to its next stop.
+    private static let patience = Duration.seconds(10)
+
+    private func letGo() throws(CheckpointError) {
+        let began = MonotonicTime(nanoseconds: freezeBegan)
+        try CheckpointError.translating(pageSource.pid, "let go of") {
+            try Self.letGo(group, threads, frozenFor: began.elapsed)
+        }
+    }
+
+    /// Gives back what the freeze took from calls that the kernel does not restart, and detaches.
+    private static func letGo(
+        _ group: TraceeGroup,
+        _ threads: [ProcessDescriber.StoppedThread],
+        frozenFor time: Duration
+    ) throws {
+        let passed = time.components.seconds * 1_000_000_000 + time.components.attoseconds / 1_000_000_000
+        for thread in threads where thread.continuation == .again {
+            let timeLeft = thread.timeLeft < 0 ? -1 : max(0, thread.timeLeft - passed)
+            guard let registers = Registers(words: thread.call.rewound(timeLeft: timeLeft)) else { continue }
+            // A thread that has been killed needs none.
+            try? thread.tracee.setRegisters(registers)
+        }
+        try group.thaw()
+    }
+
+    /// Takes the SIGSTOP of ``commitGranted()`` out of the queue: one thread stands before its delivery, and is let go without it.
+    private static func swallowStop(_ leader: Tracee) throws(TraceError) {
+        let mask = try leader.signalMask()
+        // SIGSTOP alone cannot be blocked, so it is the only signal that comes.
+        try leader.setSignalMask(.max)
+        try leader.resume()
+        let deadline = Deadline.after(patience)
+        while try leader.waitForStop(deadline: deadline) != .signal(Signal.stop.rawValue) {
+            try leader.resume()
+        }
+        try leader.setSignalMask(mask)
+    }
 }

@@ -14,22 +14,45 @@ public struct PageSource: Sendable {
     public let pid: Int32
     /// The VMAs whose pages arrive lazily, ascending.
     public let lazyRanges: [AddressRange]
+    /// Pages of them that go ahead with the eager ones, by number (address >> 12).
+    let eagerPages: PageSet
+
+    init(pid: Int32, lazyRanges: [AddressRange], eagerPages: PageSet) {
+        self.pid = pid
+        self.lazyRanges = lazyRanges
+        self.eagerPages = eagerPages
+    }
 
     /// A reader for one thread.
     ///
+    /// - Returns: a reader that no other thread uses.
     /// - Throws: ``CheckpointError`` when the process is gone.
     public func makeReader() throws(CheckpointError) -> PageReader {
-        throw CheckpointError(.unavailable, "not there yet")
+        try CheckpointError.translating(pid, "read the memory of") {
+            PageReader(self, memory: try ProcessMemory(pid: pid), pagemap: try Pagemap(pid: pid))
+        }
     }
 }
 
 /// Reads pages of a frozen process on one thread; allocates nothing per read.
 public final class PageReader {
-    private init() {}
+    private let source: PageSource
+    private let memory: ProcessMemory
+    private let pagemap: Pagemap
+    private let buffer = ScanBuffer()
+
+    /// Pages that hold data; the kernel shows markers (guard, poison) as swapped.
+    private static let existing = PageQuery(anyOf: [.present, .swapped], returning: [.present, .zero, .guardPage])
+
+    init(_ source: PageSource, memory: ProcessMemory, pagemap: Pagemap) {
+        self.source = source
+        self.memory = memory
+        self.pagemap = pagemap
+    }
 
     /// Reads up to ``PageSource/maximumPages`` pages; page `n` lands at `offset + n * 4096`.
     ///
-    /// A page that never existed, is a hole or a guard, or holds only zeros costs no read and leaves its place in the buffer as it was.
+    /// A page that never existed, is a hole or a guard, or holds only zeros leaves its place in the buffer undefined.
     ///
     /// - Parameters:
     ///   - address: of the first page, page-aligned.
@@ -37,24 +60,117 @@ public final class PageReader {
     ///   - buffer: receives the bytes.
     ///   - offset: bytes into `buffer`.
     /// - Returns: one bit a page, bit 0 the first: set when the page holds data, clear when it reads as zeros.
+    /// - Throws: ``CheckpointError`` when the process is gone.
     public func read(
         _ address: VirtualAddress,
         count: Int,
         into buffer: TransferBuffer,
         at offset: Int
     ) throws(CheckpointError) -> UInt64 {
-        throw CheckpointError(.unavailable, "not there yet")
+        precondition(count > 0 && count <= PageSource.maximumPages, "PageReader: 1 to 64 pages at a time")
+        do {
+            return try readPresent(address, count, buffer, offset)
+        } catch {
+            throw CheckpointError.of(error, pid: source.pid, doing: "read the memory of")
+        }
+    }
+
+    private func readPresent(
+        _ address: VirtualAddress,
+        _ count: Int,
+        _ target: TransferBuffer,
+        _ offset: Int
+    ) throws(TraceError) -> UInt64 {
+        let end = address.rawValue + UInt64(count) * PageSize.base
+        var present: UInt64 = 0
+        try pagemap.scan(AddressRange(address, VirtualAddress(end)), Self.existing, using: buffer) { region in
+            guard region.categories.isDisjoint(with: [.zero, .guardPage]) else { return }
+            let first = (region.range.lowerBound.rawValue - address.rawValue) / PageSize.base
+            let pages = region.range.byteCount / PageSize.base
+            present |= (pages >= 64 ? .max : (1 << pages) - 1) << first
+        }
+        var data: UInt64 = 0
+        var page = 0
+        while page < count {
+            let rest = present >> UInt64(page)
+            page += rest.trailingZeroBitCount
+            guard page < count else { break }
+            let length = min((~(present >> UInt64(page))).trailingZeroBitCount, count - page)
+            data |= try readRun(address, page, length, target, offset)
+            page += length
+        }
+        return data
+    }
+
+    /// Reads consecutive pages and tells which of them hold more than zeros.
+    private func readRun(
+        _ address: VirtualAddress,
+        _ first: Int,
+        _ length: Int,
+        _ target: TransferBuffer,
+        _ offset: Int
+    ) throws(TraceError) -> UInt64 {
+        var data: UInt64 = 0
+        var page = first
+        while page < first + length {
+            let start = VirtualAddress(address.rawValue + UInt64(page) * PageSize.base)
+            let place = offset + page * PageSize.baseBytes
+            let wanted = (first + length - page) * PageSize.baseBytes
+            let got = try memory.read(start, count: wanted, into: target, at: place) / PageSize.baseBytes
+            for index in 0..<got where !Self.isZero(target, place + index * PageSize.baseBytes) {
+                data |= 1 << UInt64(page + index)
+            }
+            // What cannot be read although it exists is a marker of another kind (poison): it holds no data.
+            page += got < wanted / PageSize.baseBytes ? got + 1 : got
+        }
+        return data
+    }
+
+    private static func isZero(_ buffer: TransferBuffer, _ offset: Int) -> Bool {
+        buffer.isZero(offset..<offset + PageSize.baseBytes)
     }
 
     /// Passes every run of lazy pages that exist, ascending: the pages that the destination is owed.
     ///
     /// Pages that went ahead as eager ones are left out, and so are holes, zero pages and guards.
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone.
     public func existingPages(_ body: (AddressRange) -> Void) throws(CheckpointError) {
-        throw CheckpointError(.unavailable, "not there yet")
+        try scan { region in
+            guard region.categories.isDisjoint(with: [.zero, .guardPage]) else { return }
+            let end = region.range.upperBound.rawValue / PageSize.base
+            var page = region.range.lowerBound.rawValue / PageSize.base
+            while page < end {
+                let eager = source.eagerPages.nextRun(in: page..<end) ?? end..<end
+                if page < eager.lowerBound { body(Self.range(page..<eager.lowerBound)) }
+                page = eager.upperBound
+            }
+        }
     }
 
     /// Passes every run of guard pages (MADV_GUARD_INSTALL) in lazy ranges, ascending; nothing may be installed there.
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone.
     public func guardPages(_ body: (AddressRange) -> Void) throws(CheckpointError) {
-        throw CheckpointError(.unavailable, "not there yet")
+        try scan { region in
+            if region.categories.contains(.guardPage) { body(region.range) }
+        }
+    }
+
+    private func scan(_ body: (PageRegion) -> Void) throws(CheckpointError) {
+        do {
+            for range in source.lazyRanges {
+                try pagemap.scan(range, Self.existing, using: buffer, body)
+            }
+        } catch {
+            throw CheckpointError.of(error, pid: source.pid, doing: "look at the pages of")
+        }
+    }
+
+    private static func range(_ pages: Range<UInt64>) -> AddressRange {
+        AddressRange(
+            VirtualAddress(pages.lowerBound * PageSize.base),
+            VirtualAddress(pages.upperBound * PageSize.base)
+        )
     }
 }

@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/// O_PATH and O_DIRECT, which Swift's module hides behind _GNU_SOURCE.
+extern const uint32_t clinux_O_PATH;
+extern const uint32_t clinux_O_DIRECT;
+
 /// fcntl(2), F_GETOWN_EX and F_GETSIG: who gets SIGIO (`*type` F_OWNER_*, `*owner` 0 for nobody) and which signal instead
 /// (0 for SIGIO). Returns 0, or -errno.
 int clinux_file_owner(int descriptor, int32_t *_Nonnull type, int32_t *_Nonnull owner, int32_t *_Nonnull signal);

@@ -404,7 +404,13 @@ static void leave(int kind) {
         absent("unshare");
     }
 }
-static void set_mount_namespace(void) { leave(CLONE_NEWNS); }
+static void set_mount_namespace(void) {
+    leave(CLONE_NEWNS);
+    // Something else at a path, seen in this namespace only, which ends with the process.
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("none", "/mnt", "tmpfs", 0, NULL) != 0) {
+        absent("mount");
+    }
+}
 static void set_network_namespace(void) { leave(CLONE_NEWNET); }
 static void set_ipc_namespace(void) { leave(CLONE_NEWIPC); }
 static void set_uts_namespace(void) { leave(CLONE_NEWUTS); }

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CLinux
+internal import Glibc
+internal import Paging
+internal import ProcessImage
+internal import ProcessTrace
+
+extension ProcessDescriber {
+    /// Asks all threads at once and describes them, and what the process has once.
+    func askThreads() throws {
+        let timers = try PosixTimerEntry.read(pid)
+        var questions = stopped.map { _ in ThreadQuestions() }
+        let processQuestions = questions[0].addProcessQuestions(timers: timers)
+        let results = try injector.runOnAll(zip(stopped, questions).map { ($0.tracee, $1.batch) })
+        let statuses = Dictionary(survey.threads.map { ($0.tid, $0.status) }, uniquingKeysWith: { first, _ in first })
+        for (index, thread) in stopped.enumerated() {
+            guard let status = statuses[thread.tracee.tid] else {
+                throw TraceError(.unexpected, "thread \(thread.tracee.tid) is stopped but not listed")
+            }
+            let answers = questions[index].answers(results[index])
+            if index == 0 {
+                description.settings.parentDeathSignal = answers.deathSignal
+            } else if answers.deathSignal != 0 {
+                survey.find(.parentDeathSignal, "thread \(thread.tracee.tid) (signal \(answers.deathSignal))")
+            }
+            try describe(thread, status, answers)
+        }
+        read(processQuestions, results[0], timers)
+        description.signals.pending = try group.leader.pendingSignals(shared: true).map(Self.information)
+        description.signals.stopped = stopped.contains { $0.isGroupStopped }
+    }
+
+    private static func information(_ bytes: [UInt8]) -> SignalInformation {
+        var information = SignalInformation()
+        information.bytes = bytes
+        return information
+    }
+
+    private func describe(_ stopped: StoppedThread, _ status: ProcessStatus, _ answers: ThreadQuestions.Answers) throws
+    {
+        let tracee = stopped.tracee
+        var thread = ThreadDescription()
+        thread.tid = status.namespacePIDs.last ?? tracee.tid
+        thread.name = try ProcFile.read("/proc/\(pid)/task/\(tracee.tid)/comm").filter { $0 != 0x0a }
+        thread.registers = stopped.call.registers
+        thread.extendedState = try tracee.extendedState()
+        thread.signalMask = stopped.mask
+        thread.pendingSignals = try tracee.pendingSignals(shared: false).map(Self.information)
+        thread.alternateStack.address = answers.alternateStack.address
+        thread.alternateStack.flags = answers.alternateStack.flags
+        thread.alternateStack.size = answers.alternateStack.size
+        if let rseq = try tracee.rseqConfiguration() {
+            thread.rseqAddress = rseq.address
+            thread.rseqSize = rseq.size
+            thread.rseqSignature = rseq.signature
+        }
+        let robust = try ThreadAttributes.robustList(of: tracee.tid)
+        thread.robustListHead = robust.head
+        thread.robustListLength = robust.length
+        thread.clearChildTID = answers.clearChildTID
+        thread.credentials = credentials(status, secureBits: answers.secureBits)
+        thread.scheduling.attributes = try ThreadAttributes.scheduling(of: tracee.tid)
+        thread.scheduling.affinity = try ThreadAttributes.affinity(of: tracee.tid)
+        thread.scheduling.ioPriority = try ThreadAttributes.ioPriority(of: tracee.tid)
+        thread.timerSlack = answers.timerSlack
+        thread.interruptedCall = interruptedCall(of: stopped, status)
+        if try tracee.dispatchesSystemCalls() { survey.find(.systemCallDispatch, "thread \(tracee.tid)") }
+        description.machine.extendedStateSize = UInt32(thread.extendedState.count)
+        description.threads.append(thread)
+    }
+
+    private func credentials(_ status: ProcessStatus, secureBits: UInt32) -> Credentials {
+        var credentials = Credentials()
+        credentials.realUser = status.users[0]
+        credentials.effectiveUser = status.users[1]
+        credentials.savedUser = status.users[2]
+        credentials.fileSystemUser = status.users[3]
+        credentials.realGroup = status.groupIDs[0]
+        credentials.effectiveGroup = status.groupIDs[1]
+        credentials.savedGroup = status.groupIDs[2]
+        credentials.fileSystemGroup = status.groupIDs[3]
+        credentials.groups = status.groups
+        credentials.inheritableCapabilities = status.inheritableCapabilities
+        credentials.permittedCapabilities = status.permittedCapabilities
+        credentials.effectiveCapabilities = status.effectiveCapabilities
+        credentials.boundingCapabilities = status.boundingCapabilities
+        credentials.ambientCapabilities = status.ambientCapabilities
+        credentials.secureBits = secureBits
+        credentials.noNewPrivileges = status.noNewPrivileges
+        return credentials
+    }
+
+    // MARK: What the process has once
+
+    private func read(_ questions: ProcessQuestions, _ results: BatchResults, _ timers: [PosixTimerEntry]) {
+        description.signals.actions = questions.actions.map { slot in
+            var action = SignalAction()
+            action.handler = results.word(slot)
+            action.flags = results.word(slot, at: 8)
+            action.restorer = results.word(slot, at: 16)
+            action.mask = results.word(slot, at: 24)
+            return action
+        }
+        description.timers.interval = questions.intervals.map { slot in
+            // struct itimerval: interval, then value, each in seconds and microseconds.
+            var timer = IntervalTimer()
+            timer.value = Self.time(results, slot, at: 16, unit: 1000)
+            timer.period = Self.time(results, slot, at: 0, unit: 1000)
+            return timer
+        }
+        description.timers.posix = zip(timers, questions.timers).map { entry, question in
+            posixTimer(entry, question.time, results, overrun: results[question.overrun])
+        }
+        description.settings.limits = questions.limits.flatMap { [results.word($0), results.word($0, at: 8)] }
+        if let brk = questions.brk { description.memory.layout.brk = UInt64(bitPattern: results[brk]) }
+        if let dumpable = questions.dumpable {
+            description.settings.dumpable = UInt32(truncatingIfNeeded: max(0, results[dumpable]))
+        }
+        if let disabled = questions.hugePagesDisabled { description.memory.hugePagesDisabled = results[disabled] == 1 }
+        if let subreaper = questions.subreaper {
+            description.settings.childSubreaper = results.word(subreaper) & 0xffff_ffff != 0
+        }
+        findUnusual(questions, results)
+    }
+
+    private func findUnusual(_ questions: ProcessQuestions, _ results: BatchResults) {
+        if let option = questions.noWriteExecute, results[option] > 0 {
+            survey.find(.processControl, "process \(pid) (PR_SET_MDWE)")
+        }
+        if let option = questions.flusher, results[option] > 0 {
+            survey.find(.processControl, "process \(pid) (PR_SET_IO_FLUSHER)")
+        }
+        if let slot = questions.tsc, results.word(slot) & 0xffff_ffff == 2 {
+            survey.find(.processControl, "process \(pid) (PR_SET_TSC)")
+        }
+        if let child = questions.child, results[child] != -Int64(ECHILD) {
+            // Which one it is is told where it can be; the kernel's answer counts.
+            let children = (try? Neighbours.children(of: pid)) ?? []
+            let names = children.map { "child process \($0) (\(Survey.name(of: $0)))" }
+            for name in names.isEmpty ? ["a child process"] : names { survey.find(.children, name) }
+        }
+    }
+
+    private func posixTimer(
+        _ entry: PosixTimerEntry,
+        _ slot: CallBatch.Slot,
+        _ results: BatchResults,
+        overrun: Int64
+    ) -> POSIXTimer {
+        var timer = POSIXTimer()
+        timer.id = entry.id
+        timer.clock = entry.clock
+        timer.notify = entry.notify
+        timer.signal = entry.signal
+        timer.tid = entry.notify & 4 != 0 ? innerID(entry.target) : 0
+        timer.value = entry.value
+        timer.overrun = Int32(clamping: max(0, overrun))
+        // struct itimerspec: interval, then value, each in seconds and nanoseconds.
+        timer.timer.value = Self.time(results, slot, at: 16, unit: 1)
+        timer.timer.period = Self.time(results, slot, at: 0, unit: 1)
+        return timer
+    }
+
+    /// The id of a thread as the process sees it; 0 for one that is not of this process.
+    func innerID(_ tid: Int32) -> Int32 {
+        survey.threads.first { $0.tid == tid }?.status.namespacePIDs.last ?? 0
+    }
+
+    private static func time(_ results: BatchResults, _ slot: CallBatch.Slot, at offset: Int, unit: Int64) -> Int64 {
+        let seconds = Int64(bitPattern: results.word(slot, at: offset))
+        let fraction = Int64(bitPattern: results.word(slot, at: offset + 8))
+        return seconds &* 1_000_000_000 &+ fraction &* unit
+    }
+}

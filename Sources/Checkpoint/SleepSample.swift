@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import ProcessTrace
+
+/// Where the threads of a process sleep and since when, seen just before they are stopped: the stop wakes them.
+struct SleepSample {
+    struct Sleep: Hashable {
+        /// The kernel function.
+        let function: String
+        /// CLOCK_MONOTONIC in nanoseconds at which the sleep began.
+        let since: Int64
+        /// How often the thread had gone to sleep, this time included.
+        let switches: UInt64
+    }
+
+    private var sleeps: [Int32: Sleep] = [:]
+
+    /// Looks at every thread that sleeps in a call with a time-out.
+    static func take(_ pid: Int32) throws(TraceError) -> SleepSample {
+        var sample = SleepSample()
+        var clock = SleepClock()
+        for tid in try ProcFile.threads(of: pid) {
+            // A thread that ends meanwhile needs no sample.
+            guard let thread = try? SleepingThread.read(pid, thread: tid), isTimed(thread.function) else { continue }
+            let since = try clock.monotonic(thread)
+            sample.sleeps[tid] = Sleep(function: thread.function, since: since, switches: thread.voluntarySwitches)
+        }
+        return sample
+    }
+
+    /// Whether calls with a time-out that is not absolute wait in the kernel function.
+    static func isTimed(_ function: String) -> Bool {
+        ["nanosleep", "nsleep", "poll", "futex", "sigtimedwait", "sem", "do_syscall"].contains { function.contains($0) }
+    }
+
+    /// The sleep that the stop interrupted, given the switches of the stopped thread: one more, for the stop itself.
+    ///
+    /// - Returns: nil when the thread did something else between the look and the stop.
+    func sleep(of tid: Int32, switches: UInt64?) -> Sleep? {
+        guard let sleep = sleeps[tid], let switches, switches == sleep.switches + 1 else { return nil }
+        return sleep
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+import Checkpoint
+import TestSupport
+import Testing
+
+/// Each kind of thing that cannot be carried, in a process of its own that goes on undisturbed after the refusal.
+@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: other processes are looked into"))
+struct RefusalTests {
+    /// The row that refuses each kind of victim.
+    private static let rows: [String: RefusedObject] = [
+        "socket-tcp": .socket, "socket-listening": .socket, "socket-udp": .socket, "socket-unix": .socket,
+        "socket-netlink": .socket, "io-uring": .ioUring, "inotify": .fileNotification, "fanotify": .fileNotification,
+        "perf": .performanceCounter, "bpf": .bpf,
+        "aio": .asynchronousIO, "kvm": .kvm, "device": .device, "pidfd": .pidfd,
+        "terminal": .device, "message-queue": .messageQueue, "userfaultfd": .userfaultfd,
+        "userfaultfd-elsewhere": .foreignUserfaultfd, "child": .children, "zombie": .children, "traced": .tracer,
+        "pipe-outside": .sharedPipe, "deleted-file": .deletedFile, "deleted-mapping": .deletedFile,
+        "flock": .fileLock, "posix-lock": .fileLock, "description-lock": .fileLock, "lease": .lease,
+        "hugetlb": .hugePages, "secretmem": .secretMemory, "shm": .systemVMemory, "seccomp": .seccomp,
+        "namespace-mnt": .namespace, "namespace-net": .namespace, "namespace-ipc": .namespace,
+        "namespace-uts": .namespace, "namespace-user": .namespace, "chroot": .changedRoot,
+    ]
+
+    static let kinds: [String] = {
+        (try? withProcess(BuiltProduct.victim, ["kinds"]) { try $0.output?.rest() }) ?? []
+    }()
+
+    @Test(arguments: kinds)
+    func aKindThatCannotBeCarriedIsRefusedByName(kind: String) throws {
+        let folder = try Scratch("refused-\(kind)")
+        try withProcess(BuiltProduct.victim, ["refused", folder.path, kind]) { victim in
+            guard let objects = try objects(of: victim) else { return }
+            let before = try ProcessSnapshot(of: victim.pid)
+            let error = #expect(throws: CheckpointError.self) { try Examination.examine(pid: victim.pid) }
+            #expect(try ProcessSnapshot(of: victim.pid).changes(since: before) == [])
+            #expect(error?.code == .refused, "\(String(describing: error))")
+            let findings = error?.findings ?? []
+            let row = Self.rows[kind]
+            #expect(row != nil && findings.contains { $0.kind == row }, "\(findings)")
+            for object in objects {
+                #expect(findings.contains { $0.object.contains(object) }, "\(object) is not in \(findings)")
+            }
+            try goOn(victim, folder, kind)
+        }
+    }
+
+    @Test func allFindingsComeInOneGo() throws {
+        let folder = try Scratch("refused-several")
+        let kinds = ["inotify", "flock", "child", "pidfd"]
+        try withProcess(BuiltProduct.victim, ["refused", folder.path] + kinds) { victim in
+            _ = try objects(of: victim)
+            let error = #expect(throws: CheckpointError.self) { try Examination.examine(pid: victim.pid) }
+            let found = Set(error?.findings.map(\.kind) ?? [])
+            #expect(found.isSuperset(of: [.fileNotification, .fileLock, .children, .pidfd]), "\(found)")
+            try goOn(victim, folder, kinds.joined(separator: ","))
+        }
+    }
+
+    @Test func everyFindingNamesARemedy() {
+        for kind in RefusedObject.allCases {
+            #expect(!kind.name.isEmpty && !kind.reason.isEmpty && !kind.remedy.isEmpty && !kind.recognition.isEmpty)
+        }
+    }
+
+    @Test func aProcessThatIsNotThereIsSaidToBeMissing() throws {
+        let error = #expect(throws: CheckpointError.self) { try Examination.examine(pid: 0x3fff_fff0) }
+        #expect(error?.code == .noSuchProcess)
+    }
+
+    @Test func aProcessWithoutItsFirstThreadIsTurnedAway() throws {
+        let folder = try Scratch("leader-ended")
+        try withVictim("leader-ended", [folder.path]) { victim in
+            try wait(for: "the end of the first thread") { processState(victim.pid) == "Z" }
+            let error = #expect(throws: CheckpointError.self) { try Examination.examine(pid: victim.pid) }
+            #expect(error?.code == .unavailable, "\(String(describing: error))")
+            try writeFile(folder.file("go"), "")
+            try victim.waitForLine("ok leader-ended")
+        }
+    }
+
+    /// What the victim says that a message has to name; nil when the machine lacks the kind.
+    private func objects(of victim: TestProcess) throws -> [String]? {
+        var objects: [String] = []
+        while let line = try victim.output?.next() {
+            if line.hasPrefix("object ") { objects.append(String(line.dropFirst("object ".count))) }
+            if line.hasPrefix("skip ") { return nil }
+            if line == "ready" || line.hasPrefix("ready ") { return objects }
+        }
+        throw TestFailure("the victim ended: \(victim.report())")
+    }
+
+    private func goOn(_ victim: TestProcess, _ folder: Scratch, _ name: String) throws {
+        try writeFile(folder.file("go"), "")
+        let last = try victim.output?.rest().last
+        #expect(last == "ok \(name)", "\(last ?? "nothing")")
+    }
+}
