@@ -113,7 +113,7 @@ let package = Package(
         ),
         .testTarget(name: "SupportTests", dependencies: ["TestSupport", "Victim"], swiftSettings: strict),
         .testTarget(name: "PagingTests", dependencies: ["Paging"], swiftSettings: strict),
-        .testTarget(name: "PageWireTests", dependencies: ["PageWire", "Paging"], swiftSettings: strict),
+        .testTarget(name: "PageWireTests", dependencies: ["LinuxSystem", "PageWire", "Paging"], swiftSettings: strict),
         .testTarget(name: "LazyPagesTests", dependencies: ["LazyPages", "Paging"], swiftSettings: strict),
         .testTarget(
             name: "LinuxSystemTests",

@@ -98,8 +98,10 @@ public struct LazyPages: ~Copyable, Sendable {
         let table = SegmentTable(segments)
         self.extents = Self.joined(table.byDestination)
         self.spaces = [AddressSpace(identifier: .process, segments: table)]
-        // Room for requests of a thousand threads at a thousand places, so that a fault allocates nothing.
+        // Room for a thousand scattered places, so that a fault allocates nothing, even before the page map has come.
         requested.reserveCapacity(blocks: 1024)
+        early.reserveCapacity(blocks: 1024)
+        spaces[0].settled.reserveCapacity(blocks: 1024)
     }
 
     private static func joined(_ segments: [Segment]) -> [Range<UInt64>] {
