@@ -2,9 +2,6 @@
 
 /// `/proc/PID/status` or `/proc/PID/task/TID/status`, proc_pid_status(5).
 public struct ProcessStatus: Sendable {
-    /// Every line: name and value without the blanks around it.
-    public let lines: [String: String]
-
     /// The letter of State: R, S, D, T, t, Z, X.
     public let state: Character
     /// Id of the thread group leader.
@@ -59,6 +56,10 @@ public struct ProcessStatus: Sendable {
     public let seccompMode: Int
     /// Number of seccomp filters, nil in kernels before 5.9.
     public let seccompFilterCount: Int?
+    /// Memory locked by mlock(2), in kB.
+    public let lockedKilobytes: UInt64
+    /// How often the thread has gone to sleep by itself; nil where the kernel does not count.
+    public let voluntarySwitches: UInt64?
     /// Words of x86_Thread_features (`shstk`, `wrss`); empty where the kernel has none.
     public let threadFeatures: [String]
 
@@ -75,15 +76,9 @@ public struct ProcessStatus: Sendable {
 
     /// Parses the text of status.
     public init(_ text: [UInt8], file: String) throws(TraceError) {
-        var lines: [String: String] = [:]
-        for line in text.lines {
-            guard let colon = line.firstIndex(of: .colon) else { throw .malformed(file, line) }
-            let value = line[(colon + 1)...].drop { $0 == .tab || $0 == .space }
-            lines[line[..<colon].text] = String(value.text.reversed().drop { $0 == " " || $0 == "\t" }.reversed())
-        }
-        self.lines = lines
-        let fields = Fields(lines: lines, file: file)
-        state = try fields.text("State").first ?? "?"
+        var fields = try Fields(text, file: file)
+        state = try fields.value("State").first.map { Character(Unicode.Scalar($0)) } ?? "?"
+        umask = fields.optional("Umask").flatMap { fields.number($0, radix: 8) }
         tgid = try fields.number("Tgid")
         pid = try fields.number("Pid")
         parent = try fields.number("PPid")
@@ -95,56 +90,128 @@ public struct ProcessStatus: Sendable {
         namespacePIDs = try fields.numbers("NSpid")
         namespaceProcessGroups = try fields.numbers("NSpgid")
         namespaceSessions = try fields.numbers("NSsid")
+        lockedKilobytes = fields.optional("VmLck").flatMap { fields.leadingNumber($0) } ?? 0
         threadCount = try fields.number("Threads")
-        umask = lines["Umask"].flatMap { UInt32($0, radix: 8) }
-        inheritableCapabilities = try fields.mask("CapInh")
-        permittedCapabilities = try fields.mask("CapPrm")
-        effectiveCapabilities = try fields.mask("CapEff")
-        boundingCapabilities = try fields.mask("CapBnd")
-        ambientCapabilities = try fields.mask("CapAmb")
         pendingSignals = try fields.mask("SigPnd")
         sharedPendingSignals = try fields.mask("ShdPnd")
         blockedSignals = try fields.mask("SigBlk")
         ignoredSignals = try fields.mask("SigIgn")
         caughtSignals = try fields.mask("SigCgt")
+        inheritableCapabilities = try fields.mask("CapInh")
+        permittedCapabilities = try fields.mask("CapPrm")
+        effectiveCapabilities = try fields.mask("CapEff")
+        boundingCapabilities = try fields.mask("CapBnd")
+        ambientCapabilities = try fields.mask("CapAmb")
         noNewPrivileges = try fields.number("NoNewPrivs") as Int != 0
-        seccompMode = lines["Seccomp"].flatMap { Int($0) } ?? 0
-        seccompFilterCount = lines["Seccomp_filters"].flatMap { Int($0) }
-        threadFeatures = (lines["x86_Thread_features"] ?? "").split(separator: " ").map(String.init)
+        seccompMode = fields.optional("Seccomp").flatMap { fields.number($0) } ?? 0
+        seccompFilterCount = fields.optional("Seccomp_filters").flatMap { fields.number($0) }
+        threadFeatures = (fields.optional("x86_Thread_features") ?? []).split(separator: .space).map(\.text)
+        voluntarySwitches = fields.optional("voluntary_ctxt_switches").flatMap { fields.number($0) }
     }
 
     /// Typed access to the lines; a missing or odd one is an error that quotes it.
+    ///
+    /// A frozen process with many threads waits while their status is read, so nothing becomes a `String` on the way. Lines are
+    /// looked for from the last one found on, as they are asked for nearly in the order of the file.
     private struct Fields {
-        let lines: [String: String]
-        let file: String
+        private struct Line {
+            let key: Range<Int>
+            let value: Range<Int>
+        }
 
-        func text(_ key: String) throws(TraceError) -> String {
-            guard let value = lines[key] else {
+        private let text: [UInt8]
+        private let file: String
+        private var lines: [Line] = []
+        private var next = 0
+
+        init(_ text: [UInt8], file: String) throws(TraceError) {
+            self.text = text
+            self.file = file
+            lines.reserveCapacity(64)
+            var start = 0
+            while start < text.count {
+                let end = text[start...].firstIndex(of: .newline) ?? text.count
+                if end > start { lines.append(try Self.line(text, start..<end, file)) }
+                start = end + 1
+            }
+        }
+
+        private static func line(_ text: [UInt8], _ range: Range<Int>, _ file: String) throws(TraceError) -> Line {
+            guard let colon = text[range].firstIndex(of: .colon) else { throw .malformed(file, text[range]) }
+            var value = colon + 1..<range.upperBound
+            while let first = value.first, isBlank(text[first]) { value = first + 1..<value.upperBound }
+            while let last = value.last, isBlank(text[last]) { value = value.lowerBound..<last }
+            return Line(key: range.lowerBound..<colon, value: value)
+        }
+
+        private static func isBlank(_ byte: UInt8) -> Bool {
+            byte == .space || byte == .tab
+        }
+
+        mutating func optional(_ key: StaticString) -> ArraySlice<UInt8>? {
+            let length = key.utf8CodeUnitCount
+            for turn in 0..<lines.count {
+                let index = (next + turn) % lines.count
+                let line = lines[index]
+                guard line.key.count == length else { continue }
+                var cursor = ByteCursor(text[line.key])
+                guard cursor.skip(key) else { continue }
+                next = index + 1
+                return text[line.value]
+            }
+            return nil
+        }
+
+        mutating func value(_ key: StaticString) throws(TraceError) -> ArraySlice<UInt8> {
+            guard let value = optional(key) else {
                 throw TraceError(.malformed, "\"\(file)\" has no line \"\(key)\"")
             }
             return value
         }
 
-        func number<Number: FixedWidthInteger>(_ key: String) throws(TraceError) -> Number {
-            let value = try text(key)
-            guard let number = Number(value) else { throw .malformed(file, "\(key):\t\(value)".utf8) }
+        /// A number that takes up all of the value.
+        func number<Number: FixedWidthInteger>(_ value: ArraySlice<UInt8>, radix: UInt64 = 10) -> Number? {
+            var cursor = ByteCursor(value)
+            let isNegative = Number.isSigned && cursor.skip(UInt8(ascii: "-"))
+            guard let magnitude = cursor.number(radix: radix), cursor.isAtEnd else { return nil }
+            guard isNegative else { return Number(exactly: magnitude) }
+            return Int64(exactly: magnitude).flatMap { Number(exactly: -$0) }
+        }
+
+        /// The number at the beginning of `16 kB`.
+        func leadingNumber(_ value: ArraySlice<UInt8>) -> UInt64? {
+            var cursor = ByteCursor(value)
+            return cursor.number()
+        }
+
+        mutating func number<Number: FixedWidthInteger>(_ key: StaticString) throws(TraceError) -> Number {
+            let value = try value(key)
+            guard let number: Number = number(value) else { throw odd(key, value) }
             return number
         }
 
-        func numbers<Number: FixedWidthInteger>(_ key: String, count: Int? = nil) throws(TraceError) -> [Number] {
-            let value = try text(key)
-            let words = value.split { $0 == " " || $0 == "\t" }
-            let numbers = words.compactMap { Number($0) }
-            guard numbers.count == words.count, count.map({ $0 == numbers.count }) ?? true else {
-                throw .malformed(file, "\(key):\t\(value)".utf8)
+        mutating func numbers<Number: FixedWidthInteger>(
+            _ key: StaticString,
+            count: Int? = nil
+        ) throws(TraceError) -> [Number] {
+            let value = try value(key)
+            var numbers: [Number] = []
+            for word in value.split(whereSeparator: Self.isBlank) {
+                guard let number: Number = number(word) else { throw odd(key, value) }
+                numbers.append(number)
             }
+            guard count.map({ $0 == numbers.count }) ?? true else { throw odd(key, value) }
             return numbers
         }
 
-        func mask(_ key: String) throws(TraceError) -> UInt64 {
-            let value = try text(key)
-            guard let mask = UInt64(value, radix: 16) else { throw .malformed(file, "\(key):\t\(value)".utf8) }
+        mutating func mask(_ key: StaticString) throws(TraceError) -> UInt64 {
+            let value = try value(key)
+            guard let mask: UInt64 = number(value, radix: 16) else { throw odd(key, value) }
             return mask
+        }
+
+        private func odd(_ key: StaticString, _ value: ArraySlice<UInt8>) -> TraceError {
+            .malformed(file, Array("\(key):\t".utf8) + value)
         }
     }
 }

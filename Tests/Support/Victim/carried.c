@@ -141,7 +141,7 @@ static void *watch_time(void *unused) {
 }
 
 void await_word(const volatile int *word, int value, const char *what) {
-    int64_t end = monotonic() + INT64_C(20000000000);
+    int64_t end = monotonic() + INT64_C(300000000000);
     while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
         if (monotonic() > end) {
             wrong("%s did not come", what);
