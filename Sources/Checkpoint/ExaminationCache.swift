@@ -48,7 +48,7 @@ struct ExaminationCache: Sendable {
     /// Ascending.
     var mappings: [KnownMapping] = []
     /// VmLck in kB when the mappings were read.
-    var lockedKilobytes = ""
+    var lockedKilobytes: UInt64 = 0
     /// Fingerprints of files, which take reading and hashing.
     var fingerprints: [FileKey: FileFingerprint] = [:]
     /// Objects that no other process has.

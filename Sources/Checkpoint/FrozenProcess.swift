@@ -82,6 +82,9 @@ public final class FrozenProcess {
         // Found while the process runs: its code does not move.
         let injector = try SystemCallInjector(memory: memory)
         let sample = try SleepSample.take(pid)
+        // A stop and an answer between two CPUs cost ten times as much as on one.
+        let affinity = try CPUAffinity.pin(to: ProcessStat.read(pid).processor)
+        defer { try? affinity.apply() }
         let began = MonotonicTime.now
         let group = try TraceeGroup.freeze(pid, deadline: .after(timeout))
         let describer: ProcessDescriber

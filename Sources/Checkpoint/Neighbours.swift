@@ -5,7 +5,9 @@ internal import ProcessTrace
 
 /// The other processes of the machine, as far as they share something with the one that is moved.
 enum Neighbours {
-    /// Processes whose parent it is. Needs no `/proc/PID/task/TID/children`, which not every kernel has.
+    /// Processes whose parent it is.
+    ///
+    /// Needs no `/proc/PID/task/TID/children`, which not every kernel has.
     static func children(of pid: Int32) throws -> [Int32] {
         try others(than: pid).filter { other in
             // A process that ends meanwhile is no child to care for.

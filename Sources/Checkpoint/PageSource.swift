@@ -17,12 +17,6 @@ public struct PageSource: Sendable {
     /// Pages of them that go ahead with the eager ones, by number (address >> 12).
     let eagerPages: PageSet
 
-    init(pid: Int32, lazyRanges: [AddressRange], eagerPages: PageSet) {
-        self.pid = pid
-        self.lazyRanges = lazyRanges
-        self.eagerPages = eagerPages
-    }
-
     /// A reader for one thread.
     ///
     /// - Returns: a reader that no other thread uses.

@@ -104,8 +104,7 @@ final class ProcessDescriber {
     }
 
     private func sleep(of thread: StoppedThread, _ status: ProcessStatus) -> SleepSample.Sleep? {
-        let switches = status.lines["voluntary_ctxt_switches"].flatMap { UInt64($0) }
-        return sample.sleep(of: thread.tracee.tid, switches: switches)
+        sample.sleep(of: thread.tracee.tid, switches: status.voluntarySwitches)
     }
 
     /// The call that a thread is in; nil when restart_syscall(2) hides it.

@@ -20,25 +20,28 @@ struct SurveyedMapping {
 
 extension Survey {
     mutating func surveyMappings(_ cache: inout ExaminationCache) throws {
-        let locked = status.lines["VmLck"] ?? ""
+        let locked = status.lockedKilobytes
         if phase == .frozen, let taken = try knownMappings(cache, locked: locked) {
-            for known in taken { survey(known) }
+            for known in taken { survey(known, isNew: false) }
             return
         }
         var known: [ExaminationCache.KnownMapping] = []
         for entry in try ProcessMaps.readDetailed(pid) {
-            let file = try file(behind: entry)
-            known.append(ExaminationCache.KnownMapping(entry: entry, flags: entry.details?.flags ?? [], file: file))
+            // What was looked up a moment ago, when the process still ran, is not looked up again under the freeze.
+            let before = phase == .frozen ? cache.known(entry) : nil
+            let file = try before.map(\.file) ?? file(behind: entry)
+            let mapping = ExaminationCache.KnownMapping(entry: entry, flags: entry.details?.flags ?? [], file: file)
+            known.append(mapping)
+            survey(mapping, isNew: before == nil)
         }
         cache.mappings = known
         cache.lockedKilobytes = locked
-        for known in known { survey(known) }
     }
 
     /// The mappings of now with the flags of before; nil when one is unknown or reading smaps is cheap.
     private func knownMappings(
         _ cache: ExaminationCache,
-        locked: String
+        locked: UInt64
     ) throws -> [ExaminationCache.KnownMapping]? {
         // Field 24 is the resident set in pages.
         guard stat.field(24) > ExaminationCache.smallResidentPages, locked == cache.lockedKilobytes else { return nil }
@@ -66,7 +69,7 @@ extension Survey {
         }
     }
 
-    private mutating func survey(_ known: ExaminationCache.KnownMapping) {
+    private mutating func survey(_ known: ExaminationCache.KnownMapping, isNew: Bool) {
         let entry = known.entry
         let object = "mapping \(entry.range) (\(entry.nameBytes.isEmpty ? "anonymous" : entry.name))"
         switch MappingKind(entry, flags: known.flags, file: known.file) {
@@ -74,7 +77,7 @@ extension Survey {
         case .refused(let refusal): find(refusal, object)
         case .carried(let kind):
             if String(validating: entry.nameBytes, as: UTF8.self) == nil { find(.pathEncoding, object) }
-            if kind == .privateFile || kind == .sharedFile, let file = known.file {
+            if isNew, kind == .privateFile || kind == .sharedFile, let file = known.file {
                 checkPath(entry.name, status: file, object: object)
             }
             mappings.append(SurveyedMapping(entry: entry, kind: kind, flags: known.flags, file: known.file))

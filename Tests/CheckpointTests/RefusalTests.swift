@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Each kind of thing that cannot be carried, in a process of its own that goes on undisturbed after the refusal.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: other processes are looked into"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: looks into other processes"))
 struct RefusalTests {
     /// The row that refuses each kind of victim.
     private static let rows: [String: RefusedObject] = [
