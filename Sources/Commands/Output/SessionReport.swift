@@ -4,7 +4,7 @@ internal import LinuxSystem
 internal import Logging
 internal import Reporting
 
-/// Status lines, log entries and files that a session leaves behind, the same on both sides.
+/// Status lines and files that a session leaves behind, the same on both sides.
 struct SessionReport: Sendable {
     private let options: ReportingOptions
     let logger: Logger
@@ -16,10 +16,10 @@ struct SessionReport: Sendable {
     init(options: ReportingOptions, logger: Logger) throws(SessionFailure) {
         self.options = options
         self.logger = logger
-        let lines = options.statusFd.map { StatusSink(descriptor: OwnedDescriptor(adopting: $0)) }
-        status = StatusSink { event in
-            lines?.report(event)
-            Self.log(event, to: logger)
+        if let statusFd = options.statusFd {
+            status = StatusSink(descriptor: OwnedDescriptor(adopting: statusFd))
+        } else {
+            status = StatusSink()
         }
         if let path = options.pidfile {
             try Self.write("\(getpid())\n", to: path, option: "--pidfile")
@@ -55,27 +55,6 @@ struct SessionReport: Sendable {
                 default: .systemCall
                 }
             throw SessionFailure(code, "'\(option) \(path)' cannot be written: \(error).")
-        }
-    }
-
-    private static func log(_ event: StatusEvent, to logger: Logger) {
-        switch event {
-        case .listening(let port): logger.notice("Listening.", metadata: ["port": "\(port)"])
-        case .connected(let peer): logger.info("Connected.", metadata: ["peer": "\(peer)"])
-        case .preCopy(let round, let pages):
-            logger.info("A round of pre-copy has ended.", metadata: ["round": "\(round)", "pages": "\(pages)"])
-        case .frozen: logger.info("The process is frozen.")
-        case .granted: logger.info("The destination may let its copy run; this process stays frozen.")
-        case .running(let pid): logger.notice("The process runs.", metadata: ["pid": "\(pid)"])
-        case .lost: logger.warning("The other side is gone.")
-        case .resumed: logger.notice("The other side is back.")
-        case .resident: logger.info("Every page has arrived.")
-        case .complete(let pages, let digest):
-            logger.notice("Complete.", metadata: ["pages": "\(pages)", "digest": "\(digest)"])
-        case .exited(let status): logger.info("The process has ended.", metadata: ["status": "\(status)"])
-        // Said by the command itself when it ends.
-        case .failed(let code, let message):
-            logger.debug("Failed.", metadata: ["code": "\(code)", "reason": "\(message)"])
         }
     }
 }
