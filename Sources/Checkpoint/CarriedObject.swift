@@ -43,15 +43,26 @@ public enum CarriedObjects {
     /// A part as a table in Markdown, as the documentation has it.
     public static func markdown(of area: Area) -> String {
         let head = ["| What | Read on the source | Rebuilt on the destination |", "|---|---|---|"]
-        let lines = rows(of: area).map { "| \($0.name) | \($0.saved) | \($0.restored) |" }
+        let lines = rows(of: area).map { line([$0.name, $0.saved, $0.restored]) }
         return (head + lines).joined(separator: "\n")
     }
 
     /// All refused kinds as a table in Markdown, as the documentation has it.
     public static var refusedMarkdown: String {
         let head = ["| What | Recognised by | Why | Remedy |", "|---|---|---|---|"]
-        let lines = RefusedObject.allCases.map { "| \($0.name) | \($0.recognition) | \($0.reason) | \($0.remedy) |" }
+        let lines = RefusedObject.allCases.map { line([$0.name, $0.recognition, $0.reason, $0.remedy]) }
         return (head + lines).joined(separator: "\n")
+    }
+
+    /// A line of a table; what Markdown would take for emphasis or a link is plain text.
+    private static func line(_ cells: [String]) -> String {
+        let special: Set<Character> = ["*", "[", "]", "|", "<"]
+        let escaped = cells.map { cell in
+            cell.reduce(into: "") { text, character in
+                text += special.contains(character) ? "\\\(character)" : String(character)
+            }
+        }
+        return "| " + escaped.joined(separator: " | ") + " |"
     }
 
     private static let memory = [
