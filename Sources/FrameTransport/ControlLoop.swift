@@ -45,6 +45,11 @@ public final class ControlLoop {
         try poller.add(descriptor, token: token)
     }
 
+    /// Reports ``Event/ready(_:)`` with `token` when the other end of the descriptor is gone, whatever can be read.
+    public func watchForEnd(of descriptor: Int32, token: UInt64) throws(SystemCallError) {
+        try poller.add(descriptor, token: token, for: [])
+    }
+
     /// Forgets a descriptor.
     public func unwatch(_ descriptor: Int32) throws(SystemCallError) {
         try poller.remove(descriptor)

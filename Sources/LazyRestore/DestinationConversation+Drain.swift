@@ -48,7 +48,8 @@ extension DestinationConversation {
     private func watchProcess() {
         do throws(SystemCallError) {
             if let watcher { try loop.watch(watcher.descriptor, token: Token.exit) }
-            try loop.watch(guardian.descriptor, token: Token.guardian)
+            // Only its end: the fault thread reads its answers.
+            try loop.watchForEnd(of: guardian.descriptor, token: Token.guardian)
         } catch {
             logger.error("The end of the process cannot be watched", metadata: ["reason": "\(error)"])
         }

@@ -18,7 +18,7 @@ final class Guardian: Sendable {
         channel = OwnedDescriptor(adopting: try checked("fork", clinux_guardian_start(), operand: "guardian"))
     }
 
-    /// Readable when the guardian has died.
+    /// Hangs up when the guardian has died.
     var descriptor: Int32 { channel.rawValue }
 
     /// Gives the guardian a reference to a userfaultfd; returns when it has it.

@@ -37,7 +37,7 @@ struct BulkService {
         } catch ChannelError.stopped {
             return
         } catch {
-            logger.notice("A bulk connection ended", metadata: ["reason": "\(error)"])
+            logger.info("A bulk connection ended", metadata: ["reason": "\(error)"])
         }
     }
 

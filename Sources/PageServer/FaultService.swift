@@ -31,7 +31,7 @@ struct FaultService {
         } catch ChannelError.stopped {
             return
         } catch {
-            logger.notice("A fault connection ended", metadata: ["reason": "\(error)"])
+            logger.info("A fault connection ended", metadata: ["reason": "\(error)"])
         }
     }
 
