@@ -195,24 +195,24 @@ __attribute__((noreturn)) static void guard(int channel) {
     _exit(0);
 }
 
-int clinux_guardian_start(void) {
+int64_t clinux_guardian_start(void) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return -errno;
     pid_t pid = fork();
-    if (pid == 0) {
-        pid_t guardian = fork();
-        if (guardian == 0) guard(ends[1]);
-        _exit(guardian < 0 ? errno : 0);
-    }
-    int error = pid < 0 ? errno : 0, status = 0;
+    if (pid == 0) guard(ends[1]);
+    int error = pid < 0 ? errno : 0;
     close(ends[1]);
-    if (error == 0) {
-        while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR) {}
-        error = WIFEXITED(status) ? WEXITSTATUS(status) : ECHILD;
-    }
-    if (error == 0) return ends[0];
+    if (error == 0) return (int64_t)pid << 32 | ends[0];
     close(ends[0]);
     return -error;
+}
+
+int clinux_guardian_reap(int32_t pid) {
+    int status;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) return -errno;
+    }
+    return 0;
 }
 
 static int ask(int channel, const struct order *order, int descriptor, char wanted) {

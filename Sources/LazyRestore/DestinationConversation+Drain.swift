@@ -64,7 +64,9 @@ extension DestinationConversation {
             }
         case .message(let message): throw .unexpected(message.kind)
         case .signal(let signal): signalled(signal)
-        case .ready(Token.loss): if let failure = shared.losses.take() { lost(failure) }
+        case .ready(Token.loss):
+            // Once every page is there nobody needs the page connections; the source closes them when it has acknowledged.
+            if let failure = shared.losses.take(), completed == nil { lost(failure) }
         case .ready(Token.completed): try becameResident()
         case .ready(Token.exit): processChanged()
         case .ready(Token.guardian): guardianDied()

@@ -11,11 +11,15 @@ internal import LinuxSystem
 /// A thread inside of a system call cannot be stopped while it waits for a page (it spins), but it can be killed.
 final class Guardian: Sendable {
     private let channel: OwnedDescriptor
+    /// The guardian itself.
+    let pid: Int32
     private let order = Lock(())
 
     /// Starts the guardian; to be called before keys are loaded, since the guardian keeps a copy of this process's memory.
     init() throws(SystemCallError) {
-        channel = OwnedDescriptor(adopting: try checked("fork", clinux_guardian_start(), operand: "guardian"))
+        let started = try checked("fork", clinux_guardian_start(), operand: "guardian")
+        channel = OwnedDescriptor(adopting: Int32(truncatingIfNeeded: started & 0xffff_ffff))
+        pid = Int32(truncatingIfNeeded: started >> 32)
     }
 
     /// Hangs up when the guardian has died.
@@ -40,6 +44,7 @@ final class Guardian: Sendable {
         let number = channel.rawValue
         try order.withLock { _ throws(SystemCallError) in
             _ = try checked("sendmsg", clinux_guardian_release(number), operand: "guardian")
+            _ = try checked("waitpid", clinux_guardian_reap(pid), operand: "guardian")
         }
     }
 

@@ -53,7 +53,9 @@ import Testing
     }
 
     @Test(arguments: Moment.allCases) func beforeTheGrantTheProcessIsThawed(_ moment: Moment) throws {
-        let server = try ServerUnderTest(FakeProcess(Self.someMemory)) { $0.buildTimeout = .milliseconds(300) }
+        let server = try ServerUnderTest(FakeProcess(Self.someMemory)) {
+            if moment == .bySilence { $0.buildTimeout = .milliseconds(100) }
+        }
         let destination = try ScriptedDestination(port: server.port)
         switch moment {
         case .behindDescribe: try destination.send(.describe([]))

@@ -45,24 +45,35 @@ final class ServerUnderTest: Sendable {
     private let ended: EventDescriptor
     private let result = Lock<(outcome: Outcome, statistics: SessionStatistics)?>(nil)
 
-    init(
+    convenience init(
         _ process: FakeProcess = FakeProcess(),
         within limit: Duration = patience,
         _ events: EventLog = EventLog(),
         _ change: (inout PageServerOptions) -> Void = { _ in }
     ) throws {
-        self.process = process
+        try self.init(source: process, fake: process, pid: 1, within: limit, events, change)
+    }
+
+    init(
+        source: sending any SourceProcess,
+        fake: FakeProcess = FakeProcess(),
+        pid: Int32,
+        within limit: Duration = patience,
+        _ events: EventLog = EventLog(),
+        _ change: (inout PageServerOptions) -> Void = { _ in }
+    ) throws {
+        self.process = fake
         self.events = events
         let ended = try EventDescriptor()
         self.ended = ended
-        var options = PageServerOptions(pid: 1)
+        var options = PageServerOptions(pid: pid)
         options.tls.directory = try Certificates.directory()
         options.hold = .milliseconds(100)
         change(&options)
         let result = result
         let session = PageServerSession(
             options: options,
-            process: process,
+            process: source,
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             status: events.sink
         )

@@ -18,9 +18,13 @@ enum clinux_guardian_message {
     CLINUX_GUARDIAN_KILL = 'k',
 };
 
-/// Starts the guardian by two forks, so that it is nobody's child here: an own session, every signal blocked, no descriptor but its
-/// end of the channel. Returns the caller's end (close-on-exec), which nobody else may hold open, or -errno.
-int clinux_guardian_start(void);
+/// fork(2) of the guardian: an own session, every signal blocked, no descriptor but its end of the channel.
+/// Returns its pid in the upper 32 bits and the caller's end of the channel (close-on-exec) in the lower ones, or -errno. Nobody
+/// else may hold that end open.
+int64_t clinux_guardian_start(void);
+
+/// waitpid(2) for the guardian, which ends when it is released or its channel is closed. Returns 0, or -errno.
+int clinux_guardian_reap(int32_t pid);
 
 /// Hands a duplicate of `descriptor` to the guardian and waits until it holds it; `pid` is the process of a pidfd, else 0.
 /// Returns 0, or -errno; -EPIPE when the guardian is gone.
