@@ -284,18 +284,7 @@ extension Construction {
                     let counter = batch.place(words: [file.value])
                     batch.call(SYS_write, number, counter, 8, for: "set the counter of an eventfd")
                 }
-            case .timerfd:
-                if file.value != 0 {
-                    let ticks = batch.place(words: [file.value])
-                    batch.call(
-                        SYS_ioctl,
-                        number,
-                        Kernel.setTimerTicks,
-                        ticks,
-                        for: "set the ticks of a timerfd (CONFIG_CHECKPOINT_RESTORE)"
-                    )
-                }
-            case .device, .pipe, .epoll, .signalfd, .standardStream: break
+            case .device, .pipe, .epoll, .timerfd, .signalfd, .standardStream: break
             }
             addOwner(file, number, to: &batch)
             if file.kind == .pipe || file.flags & UInt32(O_ASYNC) != 0 {
@@ -343,7 +332,7 @@ extension Construction {
         }
         for entry in description.files.descriptors {
             let file = description.files.descriptions[Int(entry.description)]
-            guard file.kind == .timerfd, file.timer.value != 0 else { continue }
+            guard file.kind == .timerfd else { continue }
             if !timerDescriptors.contains(where: { made[Int(entry.description)] == $0.made }) {
                 timerDescriptors.append((entry.number, made[Int(entry.description)], file))
             }
@@ -407,19 +396,35 @@ extension Construction {
         )
     }
 
-    /// Arms timerfds with the time that they had left.
+    /// Arms timerfds with the time that they had left, and gives them the expirations that nobody has read (arming clears them).
     func addTimerDescriptorStarts(to batch: inout StubBatch) {
         for timer in timerDescriptors {
-            var setting = Self.timerSpecification(timer.file.timer)
-            var flags: UInt64 = 0
-            // TFD_TIMER_CANCEL_ON_SET only goes with TFD_TIMER_ABSTIME.
-            if timer.file.timerFlags & 2 != 0 {
-                flags = 3
-                let value = Self.parts(KernelClock.nanoseconds(timer.file.detail) + timer.file.timer.value, of: 1)
-                (setting[2], setting[3]) = value
-            }
-            let address = batch.place(words: setting)
-            batch.call(SYS_timerfd_settime, UInt64(argument: timer.number), flags, address, 0, for: "start a timerfd")
+            var time = timer.file.timer
+            // A periodic one stands still from its expiration until it is read.
+            if time.value == 0 { time.value = time.period }
+            if time.value != 0 { addStart(timer.file, time, timer.number, to: &batch) }
+            guard timer.file.value != 0 else { continue }
+            let ticks = batch.place(words: [timer.file.value])
+            batch.call(
+                SYS_ioctl,
+                UInt64(argument: timer.number),
+                Kernel.setTimerTicks,
+                ticks,
+                for: "set the ticks of a timerfd (CONFIG_CHECKPOINT_RESTORE)"
+            )
         }
+    }
+
+    private func addStart(_ file: OpenFile, _ time: IntervalTimer, _ number: Int32, to batch: inout StubBatch) {
+        var setting = Self.timerSpecification(time)
+        var flags: UInt64 = 0
+        // TFD_TIMER_CANCEL_ON_SET only goes with TFD_TIMER_ABSTIME.
+        if file.timerFlags & 2 != 0 {
+            flags = 3
+            let value = Self.parts(KernelClock.nanoseconds(file.detail) + time.value, of: 1)
+            (setting[2], setting[3]) = value
+        }
+        let address = batch.place(words: setting)
+        batch.call(SYS_timerfd_settime, UInt64(argument: number), flags, address, 0, for: "start a timerfd")
     }
 }

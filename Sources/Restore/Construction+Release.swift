@@ -40,6 +40,7 @@ extension Construction {
         switch thread.interruptedCall?.continuation {
         case .again?:
             rewind(&words, to: thread)
+            shortenTimeout(&words, of: thread)
         case .restartBlock?:
             try restart(thread, tracee, &words)
         case .byKernel?, nil:
@@ -54,6 +55,15 @@ extension Construction {
         words[RegisterIndex.rax] = thread.interruptedCall?.number ?? words[RegisterIndex.originalRAX]
         words[RegisterIndex.rip] &-= StubCode.systemCallBytes
         words[RegisterIndex.originalRAX] = .max
+    }
+
+    /// The time-out of epoll_wait(2) is a number of milliseconds in the fourth argument, so the rest of it can take its place; a
+    /// compiler does not expect that register to survive a function call.
+    private func shortenTimeout(_ words: inout [UInt64], of thread: ThreadDescription) {
+        guard let call = thread.interruptedCall, call.timeLeft >= 0,
+            [SYS_epoll_wait, SYS_epoll_pwait].contains(Int32(truncatingIfNeeded: call.number))
+        else { return }
+        words[RegisterIndex.r10] = UInt64((call.timeLeft + 999_999) / 1_000_000)
     }
 
     private func finishCall(_ words: inout [UInt64], result: Int64) {
@@ -177,7 +187,8 @@ extension Construction {
         }
         if description.signals.stopped { kill(spawned.pid, SIGSTOP) }
         // Until the last thread is let go the death of this program still ends the process (PTRACE_O_EXITKILL).
-        for tracee in tracees {
+        for index in try releaseTimedCalls() {
+            let tracee = tracees[index]
             try RestoreError.trace("let thread \(tracee.tid) go") { () throws(TraceError) in try tracee.detach() }
         }
         try handOver()

@@ -126,9 +126,12 @@ extension Construction {
 
     /// Starts interval timers and POSIX timers with the time that they had left.
     func addTimerStarts(to batch: inout StubBatch) {
-        for (which, timer) in description.timers.interval.enumerated() where timer.value != 0 {
+        for (which, timer) in description.timers.interval.enumerated() {
+            // ITIMER_REAL stands still from its expiration until its signal is delivered.
+            let next = timer.value == 0 && which == 0 ? timer.period : timer.value
+            guard next != 0 else { continue }
             let period = Self.parts(timer.period, of: 1000)
-            let value = Self.parts(timer.value, of: 1000)
+            let value = Self.parts(next, of: 1000)
             let setting = batch.place(words: [period.0, period.1, value.0, value.1])
             batch.call(SYS_setitimer, UInt64(which), setting, 0, for: "start interval timer \(which)")
         }

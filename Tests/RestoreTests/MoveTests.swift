@@ -13,8 +13,14 @@ import Testing
 )
 struct MoveTests {
     @Test(arguments: [
-        "heap", "threads", "stack", "anonymous", "sparse", "growsdown", "hidden", "guard", "locked", "advice", "huge",
-        "private-file", "shared-file", "locks", "registers", "queue", "handler", "alternate-stack", "identity",
+        "heap", "anonymous", "sparse", "growsdown", "hidden", "guard", "locked", "advice", "huge",
+        "private-file", "shared-file", "shared-memory", "memfd",
+        "threads", "locks", "registers", "stack",
+        "queue", "handler", "alternate-stack",
+        "itimers", "posix-timers",
+        "files", "devices", "pipes",
+        "calls", "ipc-calls",
+        "credentials", "strict", "settings", "identity",
     ])
     func aMovedPartIsAsBefore(part: String) throws {
         try withMovedVictim([part]) { moved in

@@ -9,7 +9,7 @@ import TestSupport
 /// A victim that runs parts (see `carried.h`), and its copy.
 final class MovedVictim {
     let victim: TestProcess
-    let source: MiniDescriber
+    let source: FrozenSource
     private let folder: Scratch
     private var service: FaultService?
     private(set) var watcher: ExitWatcher?
@@ -22,7 +22,7 @@ final class MovedVictim {
         victim = try TestProcess(BuiltProduct.victim, ["carried", folder.path] + parts, options: options)
         let output = folder.file("output")
         try wait(for: "ready") { (try? readText(output))?.contains("ready\n") == true }
-        source = try MiniDescriber(pid: victim.pid, allEager: allEager)
+        source = try FrozenSource(pid: victim.pid, allEager: allEager)
     }
 
     /// What victim and copy have written.
@@ -79,7 +79,7 @@ final class MovedVictim {
             try? waitForEnd()
         }
         service?.stop()
-        try? source.group.kill(deadline: .after(.seconds(10)))
+        source.kill()
         victim.end()
     }
 }

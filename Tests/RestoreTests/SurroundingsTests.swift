@@ -25,7 +25,7 @@ struct SurroundingsTests {
 
     @Test func withoutANamespaceTheOriginalIDsAreTaken() throws {
         try withMovedVictim(["threads"], allEager: true) { moved in
-            try moved.source.group.kill(deadline: .after(.seconds(20)))
+            moved.source.kill()
             moved.victim.end()
             try moved.move(newPIDNamespace: false)
             #expect(moved.watcher?.pid == moved.victim.pid)
@@ -68,7 +68,7 @@ struct SurroundingsTests {
     func aSignalThatEndsTheCopyIsReported(newPIDNamespace: Bool) throws {
         try withMovedVictim(["heap"], allEager: true) { moved in
             if !newPIDNamespace {
-                try moved.source.group.kill(deadline: .after(.seconds(20)))
+                moved.source.kill()
                 moved.victim.end()
             }
             try moved.move(newPIDNamespace: newPIDNamespace)
