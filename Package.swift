@@ -44,7 +44,11 @@ let package = Package(
         .target(name: "Userfaultfd", dependencies: ["CLinux", "LinuxSystem", "Paging"], swiftSettings: strict),
         .target(name: "ProcessTrace", dependencies: ["CLinux", "LinuxSystem", "Paging"], swiftSettings: strict),
         .target(name: "ProcessImage", dependencies: ["Paging"], swiftSettings: strict),
-        .target(name: "Reporting", dependencies: ["LinuxSystem"], swiftSettings: strict),
+        .target(
+            name: "Reporting",
+            dependencies: ["LinuxSystem", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: strict
+        ),
         .target(
             name: "FrameTransport",
             dependencies: ["LinuxSystem", "PageWire", "Paging", "ProcessImage", "Reporting", "TLSSession"],

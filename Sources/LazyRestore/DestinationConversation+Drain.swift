@@ -15,7 +15,7 @@ extension DestinationConversation {
 
     /// Until every page is there and acknowledged; attached, until the process has ended as well.
     func drain() -> Outcome {
-        status.report(.running(pid: statistics.pid))
+        report(.running(pid: statistics.pid))
         callbacks.onRunning(statistics.pid)
         watchProcess()
         do throws(ChannelError) {
@@ -99,7 +99,7 @@ extension DestinationConversation {
         guard !lossReported else { return }
         lossReported = true
         lossIsFinal = failure
-        status.report(.lost)
+        report(.lost)
         logger.error(
             "The source was lost; threads that need a page wait for it, everything else runs",
             metadata: ["reason": "\(failure.message)"]
@@ -110,7 +110,7 @@ extension DestinationConversation {
         guard let memory else { return }
         try? loop.unwatch(memory.completed.descriptor)
         statistics.timeToResident = MonotonicTime.now - asked
-        status.report(.resident)
+        report(.resident)
         let tally = memory.with(.stream) { PageTally($0.digest) }
         statistics.pages.total = tally.pages
         completed = tally
@@ -136,7 +136,7 @@ extension DestinationConversation {
             shared.ended(control)
         }
         if acknowledged, let completed {
-            status.report(.complete(pages: completed.pages, digest: completed.digest))
+            report(.complete(pages: completed.pages, digest: completed.digest))
         } else {
             logger.error("The page server did not acknowledge; it keeps its frozen process, which may be killed")
         }
@@ -174,7 +174,7 @@ extension DestinationConversation {
         guard exitStatus == nil else { return }
         exitStatus = shellStatus
         if let watcher { try? loop.unwatch(watcher.descriptor) }
-        status.report(.exited(status: shellStatus))
+        report(.exited(status: shellStatus))
     }
 
     /// Attached, signals are the process's.
@@ -220,7 +220,7 @@ extension DestinationConversation {
             .interrupted,
             "\(failure.message); the source process was granted and stays frozen until somebody ends it"
         )
-        status.report(.failed(code: told.code.rawValue, message: told.message))
+        report(.failed(code: told.code.rawValue, message: told.message))
         return Outcome(told)
     }
 }

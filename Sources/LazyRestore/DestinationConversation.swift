@@ -68,6 +68,12 @@ final class DestinationConversation {
         self.logger = logger
     }
 
+    /// Tells scripts and the operator.
+    func report(_ event: StatusEvent) {
+        status.report(event)
+        logger.report(event)
+    }
+
     /// Runs to the end.
     func run() -> Outcome {
         let guards: [PageRun]
@@ -125,7 +131,7 @@ extension DestinationConversation {
             throw SessionFailure(.systemCall, "\(error)")
         }
         let peer = control.connection.peer?.description ?? "?"
-        status.report(.connected(peer: peer))
+        report(.connected(peer: peer))
     }
 
     private func begin(_ description: ProcessDescription) throws(SessionFailure) -> PartialProcess {
@@ -353,7 +359,7 @@ extension DestinationConversation {
             failure.code = .interrupted
             statistics.result = "interrupted"
         }
-        status.report(.failed(code: failure.code.rawValue, message: failure.message))
+        report(.failed(code: failure.code.rawValue, message: failure.message))
         return Outcome(failure)
     }
 }

@@ -33,6 +33,12 @@ public struct PageServerSession {
         self.status = status
     }
 
+    /// Tells scripts and the operator.
+    private func report(_ event: StatusEvent) {
+        status.report(event)
+        logger.report(event)
+    }
+
     /// Runs the session to its end on the calling thread, which becomes the tracer of the process.
     ///
     /// Never throws: whatever goes wrong is in the outcome. Blocks SIGINT, SIGTERM and SIGHUP in the calling thread and reads them itself.
@@ -43,7 +49,7 @@ public struct PageServerSession {
             try serve(&statistics)
             return (Outcome(), statistics)
         } catch {
-            status.report(.failed(code: error.code.rawValue, message: error.message))
+            report(.failed(code: error.code.rawValue, message: error.message))
             statistics.result = Self.result(of: error)
             return (Outcome(error), statistics)
         }
@@ -121,7 +127,7 @@ public struct PageServerSession {
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
-        status.report(.listening(port: listener.address.port))
+        report(.listening(port: listener.address.port))
     }
 
     private func waitForDestination(_ loop: ControlLoop, _ session: ServedSession) throws(SessionFailure)

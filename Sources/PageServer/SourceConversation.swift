@@ -57,12 +57,18 @@ final class SourceConversation {
         statistics.pid = options.pid
     }
 
+    /// Tells scripts and the operator.
+    private func report(_ event: StatusEvent) {
+        status.report(event)
+        logger.report(event)
+    }
+
     /// Talks until the session ends.
     func run(_ channel: FrameChannel) -> Ending {
         let peer = channel.connection.peer?.description ?? "?"
         statistics.tlsVersion = channel.connection.version
         statistics.tlsCipher = channel.connection.cipher
-        status.report(.connected(peer: peer))
+        report(.connected(peer: peer))
         do throws(SystemCallError) {
             try loop.attach(channel)
         } catch {
@@ -119,7 +125,7 @@ extension SourceConversation {
             self.frozen = frozen
             session.froze(frozen.memory)
             try startScan(of: frozen.memory)
-            status.report(.frozen)
+            report(.frozen)
             if options.contains(.eager) { session.streamMayBegin.signal() }
             let description = try frozen.encodedDescription
             try sendDescription(description)
@@ -224,7 +230,7 @@ extension SourceConversation {
         case .sendGrant: break
         }
         session.table.withLock { $0.granted() }
-        status.report(.granted)
+        report(.granted)
         deadline = .never
         try loop.send(.grant(guards: guards))
         session.streamMayBegin.signal()
@@ -304,7 +310,7 @@ extension SourceConversation {
         } catch {
             return .finished(error)
         }
-        status.report(.complete(pages: served.pages, digest: served.digest))
+        report(.complete(pages: served.pages, digest: served.digest))
         return .finished(nil)
     }
 
@@ -387,7 +393,7 @@ extension SourceConversation {
 
     /// The copy may be running: keeps the process frozen and its pages at hand, however long it takes.
     private func hold(because error: ChannelError) -> Ending {
-        status.report(.lost)
+        report(.lost)
         logger.error(
             "The destination was lost after the grant; the process stays frozen, for its copy may be running",
             metadata: ["reason": "\(error)"]
