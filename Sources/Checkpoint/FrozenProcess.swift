@@ -72,9 +72,22 @@ public final class FrozenProcess {
         var examination = examination
         try examination.refresh()
         let pid = examination.pid
-        let fresh = examination
-        return try CheckpointError.translating(pid, "freeze") { try freeze(pid, fresh.cache, timeout) }
+        let cache = examination.cache
+        var attempt = 1
+        while true {
+            do {
+                return try CheckpointError.translating(pid, "freeze") { try freeze(pid, cache, timeout) }
+            } catch {
+                // A thread was met in the moment in which its call cannot be told; it is elsewhere a moment later.
+                let isMomentary = error.findings.allSatisfy { $0.kind == .uninterruptibleCall }
+                guard error.code == .refused, isMomentary, attempt < attempts else { throw error }
+                attempt += 1
+            }
+        }
     }
+
+    /// How often a process is stopped and let go because of what is otherwise a moment later.
+    private static let attempts = 5
 
     private static func freeze(_ pid: Int32, _ cache: ExaminationCache, _ timeout: Duration) throws -> FrozenProcess {
         let process = try ProcessDescriptor(pid: pid)

@@ -11,7 +11,14 @@ extension ProcessDescriber {
         let timers = try PosixTimerEntry.read(pid)
         var questions = stopped.map { _ in ThreadQuestions() }
         let processQuestions = questions[0].addProcessQuestions(timers: timers)
-        let results = try injector.runOnAll(zip(stopped, questions).map { ($0.tracee, $1.batch) })
+        let work = zip(stopped, questions).map { ($0.tracee, $1.batch) }
+        let injector = injector
+        let results = try injector.withArea(byteCount: areaBytes(timers.count), on: stopped[0].tracee) {
+            () throws(TraceError) in
+            let results = try injector.runOnAll(work)
+            try seeLockedMemory()
+            return results
+        }
         let statuses = Dictionary(survey.threads.map { ($0.tid, $0.status) }, uniquingKeysWith: { first, _ in first })
         for (index, thread) in stopped.enumerated() {
             guard let status = statuses[thread.tracee.tid] else {
@@ -28,6 +35,21 @@ extension ProcessDescriber {
         read(processQuestions, results[0], timers)
         description.signals.pending = try group.leader.pendingSignals(shared: true).map(Self.information)
         description.signals.stopped = stopped.contains { $0.isGroupStopped }
+    }
+
+    /// Room for the batches of all threads: 64 bytes a call, and what the calls fill.
+    private func areaBytes(_ timers: Int) -> Int {
+        (32 << 10) + 256 * timers + 1024 * stopped.count
+    }
+
+    /// mlockall(MCL_FUTURE) shows in new mappings only: in the memory for the batches.
+    private func seeLockedMemory() throws(TraceError) {
+        let now = try ProcessStatus.read(pid)
+        guard now.lockedKilobytes > survey.status.lockedKilobytes else { return }
+        let known = Set(survey.mappings.map(\.entry.range))
+        let added = try ProcessMaps.readDetailed(pid).filter { !known.contains($0.range) }
+        let isOnFault = added.contains { $0.details?.has("lf") ?? false }
+        description.memory.lockFutureFlags = isOnFault ? 2 | 4 : 2
     }
 
     private static func information(_ bytes: [UInt8]) -> SignalInformation {

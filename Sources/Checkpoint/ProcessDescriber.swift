@@ -90,6 +90,7 @@ final class ProcessDescriber {
     /// Decides how the call of each thread goes on; findings where that is not known.
     private func classifyCalls() throws {
         let statuses = Dictionary(survey.threads.map { ($0.tid, $0.status) }, uniquingKeysWith: { first, _ in first })
+        var sleepers: [(index: Int, sleeper: SleepDeadlines.Sleeper)] = []
         for index in stopped.indices {
             let thread = stopped[index]
             guard let status = statuses[thread.tracee.tid] else { continue }
@@ -99,7 +100,13 @@ final class ProcessDescriber {
                 handlerPending: pending & ~thread.mask & status.caughtSignals != 0,
                 groupStopped: thread.isGroupStopped
             )
-            stopped[index].timeLeft = timeLeft(stopped[index], status)
+            if let sleeper = measure(index, status) { sleepers.append((index, sleeper)) }
+        }
+        guard !sleepers.isEmpty else { return }
+        let timers = sample.endedTimers()
+        let deadlines = SleepDeadlines.match(sleepers.map(\.sleeper), timers: timers, now: freezeBegan)
+        for (index, sleeper) in sleepers {
+            stopped[index].timeLeft = max(0, (deadlines[sleeper.tid] ?? sleeper.expected) - freezeBegan)
         }
     }
 
@@ -113,21 +120,34 @@ final class ProcessDescriber {
         return sleep(of: thread, status).flatMap { thread.call.restartedNumber(sleepingIn: $0.function) }
     }
 
-    private func timeLeft(_ thread: StoppedThread, _ status: ProcessStatus) -> Int64 {
-        guard thread.continuation == .restartBlock || thread.continuation == .again else { return -1 }
+    /// Sets the time left where the registers or the kernel tell it; else returns what its deadline is to be found by.
+    private func measure(_ index: Int, _ status: ProcessStatus) -> SleepDeadlines.Sleeper? {
+        let thread = stopped[index]
+        guard thread.continuation == .restartBlock || thread.continuation == .again else { return nil }
         guard let number = number(thread, status) else {
             survey.find(.uninterruptibleCall, "thread \(thread.tracee.tid) (in restart_syscall)")
-            return -1
+            return nil
         }
         let requested: Int64
         switch thread.call.timeout(of: number) {
-        case .none: return -1
-        case .remaining(let address): return time(at: address) ?? 0
+        case .none: return nil
+        case .remaining(let address):
+            stopped[index].timeLeft = time(at: address) ?? 0
+            return nil
         case .relative(let time): requested = time
         case .timespec(let address): requested = time(at: address) ?? 0
         }
-        guard let sleep = sleep(of: thread, status) else { return requested }
-        return max(0, requested - max(0, freezeBegan - sleep.since))
+        guard let sleep = sleep(of: thread, status) else {
+            // It fell asleep between the look and the stop, so hardly any time has passed.
+            stopped[index].timeLeft = requested
+            return nil
+        }
+        return SleepDeadlines.Sleeper(
+            tid: thread.tracee.tid,
+            since: sleep.since,
+            requested: requested,
+            isRestarted: thread.call.number == StoppedCall.Number.restartSyscall
+        )
     }
 
     /// A `struct timespec` in nanoseconds; nil when it cannot be read.

@@ -13,6 +13,8 @@ struct SleepSample {
     }
 
     private var sleeps: [Int32: Sleep] = [:]
+    /// The timers that were set; nil where nobody may look at them.
+    private var timers: KernelTimers?
 
     /// Looks at every thread that sleeps in a call with a time-out.
     static func take(_ pid: Int32) throws(TraceError) -> SleepSample {
@@ -24,7 +26,15 @@ struct SleepSample {
             let since = try clock.monotonic(thread)
             sample.sleeps[tid] = Sleep(function: thread.function, since: since, switches: thread.voluntarySwitches)
         }
+        // Without the list the scheduler's clock has to do.
+        if !sample.sleeps.isEmpty { sample.timers = try? KernelTimers.read() }
         return sample
+    }
+
+    /// Deadlines of the timers that have been set and are not any more.
+    func endedTimers() -> [Int64] {
+        guard let timers, let now = try? KernelTimers.read() else { return [] }
+        return timers.vanished(in: now).map(\.deadline)
     }
 
     /// Whether calls with a time-out that is not absolute wait in the kernel function.

@@ -4,12 +4,17 @@
 #define _GNU_SOURCE
 #include "victim.h"
 
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static int wait_for_end(void) {
@@ -73,7 +78,53 @@ static int run_ticking(int argc, char **argv) {
     }
 }
 
+// Sleeps of different lengths, none of which ends during a test.
+
+static int word;
+
+static void *sleep_in_poll(void *unused) {
+    struct pollfd entry = {.fd = -1};
+    poll(&entry, 1, 400 * 1000);
+    return unused;
+}
+static void *sleep_without_rest(void *unused) {
+    struct timespec time = {.tv_sec = 500};
+    // The C library makes clock_nanosleep of it.
+    syscall(SYS_nanosleep, &time, NULL);
+    return unused;
+}
+static void *sleep_with_rest(void *unused) {
+    struct timespec time = {.tv_sec = 600};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time);
+    return unused;
+}
+static void *sleep_in_futex(void *unused) {
+    struct timespec time = {.tv_sec = 700};
+    syscall(SYS_futex, &word, FUTEX_WAIT, 0, &time, NULL, 0);
+    return unused;
+}
+static void *sleep_in_epoll(void *unused) {
+    struct epoll_event event;
+    epoll_wait(epoll_create1(EPOLL_CLOEXEC), &event, 1, 800 * 1000);
+    return unused;
+}
+
+static int run_sleeping(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    void *(*const bodies[])(void *) = {sleep_in_poll, sleep_without_rest, sleep_with_rest, sleep_in_futex, sleep_in_epoll};
+    for (size_t index = 0; index < sizeof bodies / sizeof *bodies; index++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, bodies[index], NULL) != 0) {
+            return 71;
+        }
+    }
+    ready();
+    return wait_for_end();
+}
+
 const struct victim_mode checkpoint_modes[] = {
+    {"sleeping", run_sleeping},
     {"pages", run_pages},
     {"ticking", run_ticking},
     {"equal-mounts", run_equal_mounts},

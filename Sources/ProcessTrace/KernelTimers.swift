@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The timers of sleeping threads of the whole machine, `/proc/timer_list`.
+///
+/// The list does not tell whose they are. Two looks, before and behind a stop, tell which are gone.
+public struct KernelTimers: Hashable, Sendable {
+    /// A timer that wakes a thread.
+    public struct Entry: Hashable, Sendable {
+        /// What the list shows as its address; the same as long as the timer is set.
+        public let identity: [UInt8]
+        /// CLOCK_MONOTONIC in nanoseconds at which it expires at the earliest.
+        public let deadline: Int64
+    }
+
+    /// The timers, in the order of the list.
+    public let entries: [Entry]
+
+    /// Reads the list.
+    ///
+    /// - Throws: ``TraceError`` for anybody but root.
+    public static func read() throws(TraceError) -> KernelTimers {
+        let path = "/proc/timer_list"
+        return try KernelTimers(ProcFile.read(path), file: path)
+    }
+
+    /// Those that are not in a later list.
+    public func vanished(in later: KernelTimers) -> [Entry] {
+        let left = Set(later.entries)
+        return entries.filter { !left.contains($0) }
+    }
+
+    /// Parses the text; timers of other functions than hrtimer_wakeup are passed over.
+    public init(_ text: [UInt8], file: String) throws(TraceError) {
+        var entries: [Entry] = []
+        var offset: Int64 = 0
+        var identity: [UInt8]?
+        for line in text.lines {
+            var cursor = ByteCursor(line)
+            cursor.skipBlanks()
+            if cursor.skip(".offset:") {
+                cursor.skipBlanks()
+                guard let bits = cursor.signedBits() else { throw .malformed(file, line) }
+                offset = Int64(bitPattern: bits)
+            } else if cursor.skip("# expires at ") {
+                guard let time = cursor.signedBits() else { throw .malformed(file, line) }
+                if let known = identity {
+                    // Times are of the clock of the base, which is ahead of CLOCK_MONOTONIC by its offset.
+                    entries.append(Entry(identity: known, deadline: Int64(bitPattern: time) &- offset))
+                }
+                identity = nil
+            } else if cursor.skip("#") {
+                identity = Self.identity(&cursor)
+            }
+        }
+        self.entries = entries
+    }
+
+    /// `1: <000000002fb579f0>, hrtimer_wakeup, S:01`.
+    private static func identity(_ cursor: inout ByteCursor) -> [UInt8]? {
+        guard cursor.number() != nil, cursor.skip(": ") else { return nil }
+        let address = cursor.word()
+        guard address.last == UInt8(ascii: ","), cursor.skip(.space), cursor.skip("hrtimer_wakeup") else { return nil }
+        return Array(address)
+    }
+}
