@@ -7,7 +7,9 @@
 /// beginning plus time-out is taken. A sleep that had been interrupted before began at an unknown time; one of the timers that
 /// are left over is its own.
 enum SleepDeadlines {
-    /// A thread that slept in a call with a relative time-out. Times are of CLOCK_MONOTONIC, in nanoseconds.
+    /// A thread that slept in a call with a relative time-out.
+    ///
+    /// Times are of CLOCK_MONOTONIC, in nanoseconds.
     struct Sleeper: Hashable {
         let tid: Int32
         /// When it was last seen to fall asleep.

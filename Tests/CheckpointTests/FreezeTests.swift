@@ -38,8 +38,15 @@ struct FreezeTests {
         try withVictim("everything", [folder.path]) { victim in
             for round in 1...3 {
                 let frozen = try freeze(victim.pid)
-                #expect(frozen.description.threads.count > 10)
+                let description = frozen.description
                 try frozen.thaw()
+                #expect(description.threads.count > 10)
+                let copy = try ArchiveDecoder.decode(
+                    ProcessDescription.self,
+                    from: try ArchiveEncoder.encode(description)
+                )
+                #expect(copy == description)
+                check(description)
                 try writeFile(folder.file("round.\(round)"), "")
                 try victim.waitForLine("round \(round) ok")
             }
@@ -47,6 +54,25 @@ struct FreezeTests {
             let last = try victim.output?.rest().last
             #expect(last == "ok everything", "\(last ?? "nothing")")
         }
+    }
+
+    /// What the victim has of each kind is in its description.
+    private func check(_ description: ProcessDescription) {
+        let kinds = Set(description.files.descriptions.map(\.kind))
+        #expect(
+            kinds.isSuperset(of: [.path, .device, .pipe, .eventfd, .epoll, .timerfd, .signalfd, .memfd]),
+            "\(kinds)"
+        )
+        #expect(description.files.pipes.contains { !$0.content.isEmpty && $0.capacity >= 4096 })
+        #expect(description.files.descriptions.contains { !$0.watches.isEmpty })
+        #expect(description.signals.actions.count == 64 && !description.signals.pending.isEmpty)
+        #expect(!description.timers.posix.isEmpty && description.timers.interval.count == 3)
+        #expect(description.memory.files.contains { !$0.buildID.isEmpty })
+        #expect(description.memory.sharedObjects.contains { $0.kind == .memfd })
+        #expect(description.memory.vdso.starts(with: [0x7f, 0x45, 0x4c, 0x46]))
+        #expect(description.settings.limits.count == 32 && description.memory.layout.brk != 0)
+        #expect(description.threads.allSatisfy { $0.registers.count == 27 && $0.extendedState.count > 512 })
+        #expect(description.threads.allSatisfy { $0.clearChildTID != 0 && $0.rseqAddress != 0 })
     }
 
     private func freeze(_ pid: Int32) throws -> FrozenProcess {

@@ -56,6 +56,15 @@ struct RefusalTests {
         }
     }
 
+    @Test func aMountNamespaceWithEqualMountsIsNotForeign() throws {
+        try withVictim("equal-mounts", options: .init(input: .pipe)) { victim in
+            #expect(try readLink("/proc/\(victim.pid)/ns/mnt") != readLink("/proc/self/ns/mnt"))
+            // The standard input is a pipe to this test, which is a standard stream and no finding.
+            let examination = try Examination.examine(pid: victim.pid)
+            #expect(examination.commandLine.hasSuffix("Victim equal-mounts"))
+        }
+    }
+
     @Test func everyFindingNamesARemedy() {
         for kind in RefusedObject.allCases {
             #expect(!kind.name.isEmpty && !kind.reason.isEmpty && !kind.remedy.isEmpty && !kind.recognition.isEmpty)

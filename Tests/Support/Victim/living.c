@@ -100,7 +100,11 @@ static void fork_arrive(void) {
     }
 }
 
-static void fork_finish(void) {
+/// Waits for the children before any part finishes: they hold copies of its pipes.
+static void fork_verify(void) {
+    if (children[0] <= 0) {
+        return;
+    }
     for (size_t index = 0; index < 2; index++) {
         int status = -1;
         pid_t ended;
@@ -110,7 +114,11 @@ static void fork_finish(void) {
         if (ended != children[index] || status != 0) {
             wrong("child %d ended with status %#x (its words are on standard error)", (int)children[index], status);
         }
+        children[index] = 0;
     }
+}
+
+static void fork_finish(void) {
     for (size_t number = 0; number < fork_pages; number++) {
         if (!check_page("parent after the fork", forked.start + number * page_size, number % 2 ? 20 : 21, number)) {
             return;
@@ -275,7 +283,7 @@ static void kernel_spoil(void) { memset(source_pages.start + 5 * page_size, 0, p
 
 const struct part living_parts[] = {
     {"stack", stack_set_up, stack_arrive, NULL, stack_finish, NULL, false},
-    {"fork", fork_set_up, fork_arrive, NULL, fork_finish, fork_spoil, false},
+    {"fork", fork_set_up, fork_arrive, fork_verify, fork_finish, fork_spoil, false},
     {"remap", remap_set_up, remap_arrive, NULL, NULL, remap_spoil, false},
     {"kernel", kernel_set_up, kernel_arrive, NULL, NULL, kernel_spoil, false},
     {NULL, NULL, NULL, NULL, NULL, NULL, false},
