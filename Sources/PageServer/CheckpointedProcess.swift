@@ -10,6 +10,7 @@ final class CheckpointedProcess: SourceProcess {
     private let pid: Int32
     private let freezeTimeout: Duration
     private var examination: Examination?
+    private var descriptor: ProcessDescriptor?
 
     init(pid: Int32, freezeTimeout: Duration) {
         self.pid = pid
@@ -18,9 +19,16 @@ final class CheckpointedProcess: SourceProcess {
 
     var name: String { "process \(pid)" }
 
+    var endDescriptor: Int32? { descriptor?.descriptor }
+
     func examine() throws(SessionFailure) {
         let pid = pid
         examination = try told { () throws(CheckpointError) in try Examination.examine(pid: pid) }
+        do throws(SystemCallError) {
+            descriptor = try ProcessDescriptor(pid: pid)
+        } catch {
+            throw SessionFailure(.notFound, "process \(pid) has ended")
+        }
     }
 
     func freeze() throws(SessionFailure) -> any FrozenSource {

@@ -9,6 +9,8 @@ internal import TLSSession
 public struct PageServerSession {
     /// What the loop reports when a destination waits to talk.
     private static let controlToken: UInt64 = 1
+    /// What the loop reports when the process has ended.
+    static let endToken: UInt64 = 2
     /// How long a fault thread looks for the next request before it goes to sleep, where there is a CPU to do so on.
     private static let spin = Duration.microseconds(50)
 
@@ -74,6 +76,7 @@ public struct PageServerSession {
             session = try ServedSession(pid: options.pid, spin: Self.canSpin ? Self.spin : .zero)
             loop = try ControlLoop(signals: signals, sendTimeout: .seconds(30))
             try loop.watch(session.controls.descriptor, token: Self.controlToken)
+            if let end = process.endDescriptor { try loop.watch(end, token: Self.endToken) }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
@@ -135,18 +138,20 @@ public struct PageServerSession {
     {
         while true {
             if let channel = session.controls.take() { return channel }
+            let event: ControlLoop.Event
             do throws(ChannelError) {
-                guard case .signal(let signal) = try loop.next(until: .never) else { continue }
-                throw ChannelError.aborted(code: UInt16(ExitCode.tryAgain.rawValue), text: "\(signal)")
+                event = try loop.next(until: .never)
             } catch {
-                switch error {
-                case .aborted(_, let signal):
-                    throw SessionFailure(
-                        .tryAgain,
-                        "ended by \(signal) before any destination came; \(process.name) runs on"
-                    )
-                default: throw SessionFailure(error.exitCode, error.description)
-                }
+                throw SessionFailure(error.exitCode, error.description)
+            }
+            switch event {
+            case .signal(let signal):
+                throw SessionFailure(
+                    .tryAgain,
+                    "ended by \(signal) before any destination came; \(process.name) runs on"
+                )
+            case .ready(Self.endToken): throw SessionFailure(.notFound, "\(process.name) has ended")
+            case .ready, .message, .timedOut: continue
             }
         }
     }

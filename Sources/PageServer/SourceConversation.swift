@@ -90,6 +90,7 @@ final class SourceConversation {
             switch try loop.next(until: deadline) {
             case .message(let message): return try handle(message)
             case .signal(let signal): return stopRequested(by: signal)
+            case .ready(PageServerSession.endToken): return processEnded()
             case .ready: return nil
             case .timedOut: throw .timedOut
             }
@@ -406,12 +407,30 @@ extension SourceConversation {
                 switch try loop.next(until: limit) {
                 case .signal(let signal): return endGranted("ended by \(signal)")
                 case .timedOut: return endGranted("the destination has not come back in time")
+                case .ready(PageServerSession.endToken): return processEnded()
                 case .message, .ready: continue
                 }
             } catch {
                 return endGranted("\(error)")
             }
         }
+    }
+
+    /// Somebody has ended the process, frozen or not: there is nothing left to serve or to thaw.
+    private func processEnded() -> Ending {
+        let failure =
+            commit.state == .granted
+            ? SessionFailure(
+                .interrupted,
+                "\(process.name) was ended while its copy still needed pages of it; they are lost"
+            )
+            : SessionFailure(.notFound, "\(process.name) has ended")
+        tell(failure)
+        _ = session.stopThreads(within: .seconds(10))
+        // Lets the tracer go of what is left; that the process is gone is known.
+        try? frozen?.kill()
+        frozen = nil
+        return .finished(failure)
     }
 
     /// Ends without COMPLETE: the process stays stopped, said aloud.

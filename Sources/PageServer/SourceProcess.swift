@@ -11,11 +11,21 @@ protocol SourceProcess: AnyObject {
     /// For messages.
     var name: String { get }
 
+    /// Readable when the process has ended; nil when that cannot be watched.
+    ///
+    /// Valid once ``examine()`` has returned.
+    var endDescriptor: Int32? { get }
+
     /// Looks at the running process; `refused` names everything that cannot be carried.
     func examine() throws(SessionFailure)
 
     /// Stops all threads and describes the process; when that fails the process runs on.
     func freeze() throws(SessionFailure) -> any FrozenSource
+}
+
+extension SourceProcess {
+    /// Not watched.
+    var endDescriptor: Int32? { nil }
 }
 
 /// A frozen process.

@@ -154,6 +154,27 @@ struct MoveTests {
         }
     }
 
+    enum Ends: CaseIterable {
+        case beforeAnybodyCame, beforeTheFreeze, behindTheFreeze, behindTheGrant
+    }
+
+    @Test(arguments: Ends.allCases) func aProcessThatEndsEndsTheSession(_ moment: Ends) throws {
+        let files = try Files()
+        try withVictim(files, ["counting"]) { victim in
+            let source = CheckpointedProcess(pid: victim.pid, freezeTimeout: patience)
+            let server = try ServerUnderTest(source: source, pid: victim.pid) { $0.hold = nil }
+            let destination = moment == .beforeAnybodyCame ? nil : try ScriptedDestination(port: server.port)
+            if moment == .behindTheFreeze { _ = try destination?.describe() }
+            if moment == .behindTheGrant { _ = try destination?.reachGrant() }
+            victim.signal(9)
+            #expect(try server.outcome().outcome.exitStatus == (moment == .behindTheGrant ? 74 : 66))
+            if let destination {
+                guard case .abort = try destination.receive() else { throw TestFailure("no abort") }
+            }
+            try wait(for: "the end") { !processIsAlive(victim.pid) }
+        }
+    }
+
     private static func name(_ event: StatusEvent) -> String {
         guard case .object(let members) = event.json(time: .zero), case .text(let name)? = members.first?.value else {
             return "?"
@@ -173,6 +194,7 @@ private final class SlowlyStreamed: SourceProcess {
     }
 
     var name: String { process.name }
+    var endDescriptor: Int32? { process.endDescriptor }
 
     func examine() throws(SessionFailure) { try process.examine() }
 
