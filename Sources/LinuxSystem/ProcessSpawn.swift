@@ -111,13 +111,18 @@ public final class SpawnedProcess {
 
     deinit {
         if !isReleased { destroy() }
-        if result.`init` > 0 {
-            var word: Int32 = 0
-            // An init that has ended is taken; one that lives on is reaped by the init of the machine.
-            // SAFETY: one number that lives during the call.
-            _ = unsafe clinux_spawn_wait(result.`init`, &word)
-        }
+        reapInit()
         if result.channel >= 0 { Glibc.close(result.channel) }
+    }
+
+    /// Takes an init that has ended, or is about to; one that lives on is reaped by the init of the machine.
+    private func reapInit() {
+        guard result.`init` > 0 else { return }
+        var word: Int32 = 0
+        // SAFETY: one number that lives during the call.
+        for _ in 0..<5 where unsafe clinux_spawn_wait(result.`init`, &word) == 0 {
+            usleep(1000)
+        }
     }
 
     /// Lets the process outlive this value and this program.

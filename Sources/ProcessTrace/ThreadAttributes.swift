@@ -19,6 +19,9 @@ public enum ThreadAttributes {
 
     /// `struct sched_attr`, raw; its first word is its size.
     ///
+    /// The kernel leaves the nice value out for a real-time policy, which the thread keeps for the day it becomes an ordinary one
+    /// again; here it is always there.
+    ///
     /// The corresponding call is `sched_getattr`.
     public static func scheduling(of tid: Int32) throws(TraceError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 128)
@@ -28,6 +31,11 @@ public enum ThreadAttributes {
             return unsafe clinux_sched_getattr(tid, start, UInt32(buffer.count))
         }
         let count = try TraceError.check("sched_getattr", result, "Cannot read the scheduling of thread \(tid)")
+        // Words: size, policy, flags (two), nice. SCHED_FIFO, SCHED_RR, SCHED_DEADLINE.
+        if [1, 2, 6].contains(bytes[4]) {
+            let nice = try ProcessStat.read(tid).nice
+            for index in 0..<4 { bytes[16 + index] = UInt8(truncatingIfNeeded: nice >> (8 * Int32(index))) }
+        }
         return Array(bytes[..<min(Int(count), bytes.count)])
     }
 

@@ -107,6 +107,15 @@ extension Construction {
     private func addScheduling(_ thread: ThreadDescription, to batch: inout StubBatch) throws(RestoreError) {
         let scheduling = thread.scheduling
         if !scheduling.attributes.isEmpty {
+            // PRIO_PROCESS. sched_setattr(2) does not take the nice value of a thread with a real-time policy.
+            let nice = StubRunner.word(scheduling.attributes + [UInt8](repeating: 0, count: 24), at: 16)
+            batch.call(
+                SYS_setpriority,
+                0,
+                0,
+                UInt64(argument: Int32(truncatingIfNeeded: nice)),
+                for: "set the nice value of thread \(thread.tid)"
+            )
             let attributes = batch.place(scheduling.attributes)
             batch.call(SYS_sched_setattr, 0, attributes, 0, for: "set the scheduling of thread \(thread.tid)")
         }

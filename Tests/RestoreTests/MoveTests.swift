@@ -30,4 +30,19 @@ struct MoveTests {
             #expect(moved.status == .exited(0))
         }
     }
+
+    @Test func partsTogetherAreAsBefore() throws {
+        let parts = [
+            "credentials", "settings", "identity", "heap", "anonymous", "guard", "locked", "private-file",
+            "shared-file",
+            "shared-memory", "memfd", "threads", "locks", "registers", "queue", "handler", "alternate-stack", "itimers",
+            "posix-timers", "files", "devices", "pipes",
+        ]
+        try withMovedVictim(parts) { moved in
+            try moved.move()
+            try moved.runToTheEnd()
+            #expect(moved.text.contains("\nok "), "\(moved.text) \(moved.victim.errors)")
+            #expect(moved.status == .exited(0))
+        }
+    }
 }
