@@ -143,6 +143,8 @@ final class PageLedger: Sendable {
             let claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
             state.unsent.remove(claimed)
             state.cursor = claimed.upperBound
+            // The destination may have demanded the same pages just before and be complete without waiting for these.
+            state.openAnswers += 1
             return claimed
         }
     }
@@ -150,6 +152,7 @@ final class PageLedger: Sendable {
     /// Counts pages of a claimed run; before they are sent, so that no COMPLETE can overtake it.
     func streamed(_ digest: PageDigest, zero: UInt64) {
         state.withLock { state in
+            state.openAnswers -= 1
             state.digest.add(digest)
             state.zero += zero
         }
