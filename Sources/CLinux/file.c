@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/statfs.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 const uint32_t clinux_O_PATH = O_PATH;
@@ -23,6 +24,11 @@ int clinux_file_owner(int descriptor, int32_t *type, int32_t *owner, int32_t *si
     *owner = who.pid;
     *signal = number;
     return 0;
+}
+
+int clinux_timerfd_catch_up(int descriptor) {
+    struct itimerspec left;
+    return timerfd_gettime(descriptor, &left) < 0 ? -errno : 0;
 }
 
 int clinux_file_system_type(int descriptor, uint64_t *magic) {

@@ -42,7 +42,7 @@ extension ProcessDescriber {
             file.value = descriptor.info.eventCount ?? 0
             file.detail = descriptor.info.isEventSemaphore ? 1 : 0
         case .epoll: try describeWatches(descriptor, &file)
-        case .timerfd: describeTimer(descriptor, &file)
+        case .timerfd: try describeTimer(descriptor, process, &file)
         case .signalfd:
             file.kind = .signalfd
             file.value = descriptor.info.signalMask ?? 0
@@ -70,9 +70,15 @@ extension ProcessDescriber {
         if descriptor.status.kind == .regular { file.object = fileIndex(of: descriptor.link) }
     }
 
-    private func describeTimer(_ descriptor: SurveyedDescriptor, _ file: inout OpenFile) {
+    private func describeTimer(
+        _ descriptor: SurveyedDescriptor,
+        _ process: ProcessDescriptor,
+        _ file: inout OpenFile
+    ) throws {
         file.kind = .timerfd
-        guard let timer = descriptor.info.timer else { return }
+        let copy = try process.duplicate(descriptor.number)
+        try OpenFileQuestions.catchUp(timer: copy.rawValue)
+        guard let timer = try FdInfo.read(pid, descriptor: descriptor.number).timer else { return }
         file.value = timer.ticks
         file.detail = timer.clock
         file.timerFlags = timer.setFlags

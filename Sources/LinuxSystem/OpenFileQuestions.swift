@@ -23,6 +23,15 @@ public enum OpenFileQuestions {
         return owner
     }
 
+    /// Makes the kernel count the ticks that a timer with a period has missed since it went off and nobody read it.
+    ///
+    /// A reader gets the same number with it and without it; `/proc/PID/fdinfo` tells it, and the time left, only afterwards.
+    ///
+    /// The corresponding call is `timerfd_gettime`.
+    public static func catchUp(timer descriptor: Int32) throws(SystemCallError) {
+        try checked("timerfd_gettime", clinux_timerfd_catch_up(descriptor), operand: "descriptor \(descriptor)")
+    }
+
     /// The magic number of the file system, statfs(2).
     ///
     /// The corresponding call is `fstatfs`.

@@ -14,6 +14,9 @@ extern const uint32_t clinux_O_DIRECT;
 /// (0 for SIGIO). Returns 0, or -errno.
 int clinux_file_owner(int descriptor, int32_t *_Nonnull type, int32_t *_Nonnull owner, int32_t *_Nonnull signal);
 
+/// timerfd_gettime(2) for its effect: the kernel counts what a timer that nobody has read missed. Returns 0, or -errno.
+int clinux_timerfd_catch_up(int descriptor);
+
 /// fstatfs(2): the magic number of the file system. Returns 0, or -errno.
 int clinux_file_system_type(int descriptor, uint64_t *_Nonnull magic);
 
