@@ -287,8 +287,10 @@ extension Construction {
             case .device, .pipe, .epoll, .timerfd, .signalfd, .standardStream: break
             }
             addOwner(file, number, to: &batch)
-            if file.kind == .pipe || file.flags & UInt32(O_ASYNC) != 0 {
-                batch.call(SYS_fcntl, number, UInt64(F_SETFL), UInt64(file.flags), for: "set status flags")
+            if file.kind == .pipe {
+                // O_ASYNC comes when the descriptor has its number: the signal tells the number with which it was asked for.
+                let flags = file.flags & ~UInt32(O_ASYNC)
+                batch.call(SYS_fcntl, number, UInt64(F_SETFL), UInt64(flags), for: "set status flags")
             }
         }
     }
@@ -325,6 +327,7 @@ extension Construction {
                 for: "make descriptor \(entry.number)"
             )
         }
+        try askForSignals()
         let byNumber = descriptionsByNumber
         for (index, file) in description.files.descriptions.enumerated() where file.kind == .epoll {
             let watches = file.watches.filter { byNumber[$0.number] == $0.description }
@@ -345,6 +348,19 @@ extension Construction {
             0,
             for: "close descriptors of ours"
         )
+        try runner.run(batch, on: leader)
+    }
+
+    /// O_ASYNC.
+    private func askForSignals() throws(RestoreError) {
+        var asked: Set<UInt32> = []
+        var batch = runner.makeBatch()
+        for entry in description.files.descriptors {
+            let file = description.files.descriptions[Int(entry.description)]
+            guard file.flags & UInt32(O_ASYNC) != 0, asked.insert(entry.description).inserted else { continue }
+            let number = UInt64(argument: entry.number)
+            batch.call(SYS_fcntl, number, UInt64(F_SETFL), UInt64(file.flags), for: "ask for signals of input")
+        }
         try runner.run(batch, on: leader)
     }
 
