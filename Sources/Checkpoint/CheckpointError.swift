@@ -87,7 +87,11 @@ extension CheckpointError {
         case .alreadyTraced:
             Self(refusing: pid, [Finding(.tracer, error.message)])
         case .leaderExited:
-            Self(.unavailable, "the first thread of process \(pid) has ended while others run on: it cannot be carried")
+            Self(
+                .refused,
+                "the first thread of process \(pid) has ended while others run on: it cannot be carried; "
+                    + "let the program keep its first thread"
+            )
         case .malformed, .inaccessible, .unexpected, .systemCall:
             Self(.systemCall, "cannot \(action) process \(pid): \(error.message)", cause: error.cause)
         }
