@@ -93,3 +93,12 @@ public func processIsAlive(_ pid: Int32) -> Bool {
     guard let state = processState(pid) else { return false }
     return state != "Z" && state != "X"
 }
+
+/// Waits until a process looks as it did; the failure says what differs.
+public func waitUntilUnchanged(_ pid: Int32, since before: ProcessSnapshot) throws {
+    var changes: [String] = []
+    try wait(for: "process \(pid) to be as before, but \(changes)") {
+        changes = try ProcessSnapshot(of: pid).changes(since: before)
+        return changes.isEmpty
+    }
+}

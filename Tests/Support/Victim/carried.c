@@ -33,6 +33,7 @@ static const char *current = "start";
 static const char *run_name;
 static char first_deviation[512];
 bool in_child;
+bool in_company;
 
 // Reporting.
 
@@ -119,8 +120,10 @@ static volatile int64_t stood_still;
 int64_t time_stood_still(void) { return stood_still; }
 
 /// Never rests for long, so that a longer gap is a time during which the process stood still.
+static int watching;
 static void *watch_time(void *unused) {
     (void)unused;
+    __atomic_store_n(&watching, 1, __ATOMIC_RELEASE);
     int64_t monotonic_before = monotonic();
     int64_t boot_before = clock_value(CLOCK_BOOTTIME);
     for (;;) {
@@ -252,6 +255,8 @@ static int run(bool spoil) {
     run_step(step_set_up, false);
     unsigned long watcher;
     start_thread(&watcher, watch_time, NULL);
+    // A thread that is only starting looks different from one that runs.
+    await_word(&watching, 1, "a thread");
     layout_remember();
     wait_for_moves();
     if (spoil) {
@@ -282,6 +287,7 @@ static int run_carried(int argc, char **argv) {
     folder = argv[1];
     bool spoil = argc > 2 && strcmp(argv[2], "spoil") == 0;
     if (strcmp(run_name, "everything") == 0) {
+        in_company = true;
         for (size_t table = 0; tables[table] != lone_parts; table++) {
             for (const struct part *part = tables[table]; part->name != NULL; part++) {
                 choose(part);

@@ -57,6 +57,9 @@ bool verify_memory(void);
 /// Whether the calling process is a child that a part forked.
 extern bool in_child;
 
+/// Whether many parts run together.
+extern bool in_company;
+
 /// CLOCK_MONOTONIC in nanoseconds.
 int64_t monotonic(void);
 

@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static int opened(const char *path, int flags) {
@@ -350,6 +351,7 @@ static void events_set_up(void) {
     // Input of a pipe asks for a signal of its own.
     fcntl(quiet[0], F_SETOWN, getpid());
     fcntl(quiet[0], F_SETSIG, signal_descriptor_owner);
+    fcntl(quiet[0], F_SETFL, O_NONBLOCK | O_ASYNC);
     const int all[7] = {counter, counting_semaphore, signals, poller, outer, pair[0], edge[0]};
     for (size_t index = 0; index < 7; index++) {
         note(&watched[index], all[index]);
@@ -410,6 +412,17 @@ static void events_finish(void) {
         wrong("an epoll inside of an epoll is not seen");
     }
     expect_read(pair[0], "a");
+    expect_write(quiet[1], "c");
+    expect_event(2, EPOLLIN);
+    sigset_t asked;
+    siginfo_t asynchronous = {0};
+    struct timespec none = {0};
+    sigemptyset(&asked);
+    sigaddset(&asked, signal_descriptor_owner);
+    if (sigtimedwait(&asked, &asynchronous, &none) != signal_descriptor_owner || asynchronous.si_fd != quiet[0]) {
+        wrong("no signal comes for input of a pipe");
+    }
+    expect_read(quiet[0], "c");
     close(quiet[1]);
     expect_event(2, EPOLLHUP);
     epoll_ctl(poller, EPOLL_CTL_DEL, quiet[0], NULL);

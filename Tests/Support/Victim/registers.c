@@ -38,6 +38,11 @@ static void detect(void) {
     __get_cpuid_count(7, 0, &a, &b, &c, &d);
     // AVX512F and AVX512BW (64-bit masks).
     available[level_avx512] = (low & 0xe6) == 0xe6 && (b & (1u << 16)) != 0 && (b & (1u << 30)) != 0;
+    if (in_company) {
+        // One thread that spins is enough where time is wanted for other parts: the one with the most registers.
+        available[level_avx] = available[level_avx] && !available[level_avx512];
+        available[level_sse] = !available[level_avx] && !available[level_avx512];
+    }
 }
 
 #define each16(macro) \
@@ -175,7 +180,11 @@ static void registers_finish(void) {
     }
 }
 
-static void registers_spoil(void) { given[level_sse].vectors[3] ^= 1; }
+static void registers_spoil(void) {
+    for (size_t level = 0; level < level_count; level++) {
+        given[level].vectors[3] ^= 1;
+    }
+}
 
 const struct part register_parts[] = {
     {"registers", registers_set_up, NULL, NULL, registers_finish, registers_spoil, false},

@@ -63,6 +63,10 @@ static void actions_verify(void) {
     struct kernel_action now[65];
     read_actions(now);
     for (int number = 1; number <= 64; number++) {
+        if (number == 32 || number == 33) {
+            // glibc's own; it sets them up when the first thread starts.
+            continue;
+        }
         // Other parts set actions up after this one; they say so by a handler that was none before.
         if (actions_before[number].handler != 0 && memcmp(&now[number], &actions_before[number], sizeof *now) != 0) {
             wrong("the action of signal %d is %#lx flags %#lx mask %#lx, was %#lx flags %#lx mask %#lx", number,

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import TestSupport
+
+/// One move over loopback by the real commands: `thaw page-server -t PID` and `thaw restore`.
+final class Move {
+    /// What differs from the plain, attached move.
+    struct Options {
+        var source: [String] = []
+        var destination: [String] = ["--new-pid-namespace"]
+        var clientCertificates: String?
+        var output: TestProcess.Stream = .null
+        var input: TestProcess.Stream = .null
+        var errors: TestProcess.Stream?
+    }
+
+    let server: TestProcess
+    let restorer: TestProcess
+    let serverEvents: StatusEvents
+    let restorerEvents: StatusEvents
+    let port: Int
+    /// The copy, as the test sees it, once it runs; killed at the end of the move's life unless it is given away.
+    private(set) var copy: Int32?
+    private var copyIsOurs = true
+
+    /// Starts both sides.
+    init(of pid: Int32, _ options: Options = Options()) throws {
+        server = try Self.startServer(pid, options.source)
+        serverEvents = StatusEvents(of: server)
+        let listening = try serverEvents.wait(for: "listening")
+        guard let port = listening["port"]?.integer else { throw TestFailure("no port in \(listening)") }
+        self.port = port
+        restorer = try Self.startRestorer(port, options)
+        restorerEvents = StatusEvents(of: restorer)
+    }
+
+    deinit {
+        restorer.end()
+        if let copy, copyIsOurs, processIsAlive(copy) { kill(copy, SIGKILL) }
+        server.end()
+    }
+
+    static func startServer(_ pid: Int32, _ arguments: [String] = []) throws -> TestProcess {
+        let certificates = try Certificates.directory()
+        return try TestProcess(
+            BuiltProduct.thaw,
+            ["page-server", "-t", "\(pid)", "--port", "0", "--tls-dir", certificates, "--status-fd", "3"] + arguments,
+            options: .init(output: .null, statusPipe: true)
+        )
+    }
+
+    static func startRestorer(_ port: Int, _ options: Options = Options()) throws -> TestProcess {
+        let certificates = try options.clientCertificates ?? Certificates.directory()
+        return try TestProcess(
+            BuiltProduct.thaw,
+            ["restore", "--port", "\(port)", "--tls-dir", certificates, "--status-fd", "3"] + options.destination,
+            options: .init(input: options.input, output: options.output, errors: options.errors, statusPipe: true)
+        )
+    }
+
+    /// Waits until the copy runs; its pid.
+    @discardableResult
+    func waitUntilRunning() throws -> Int32 {
+        let event: JSONValue
+        do {
+            event = try restorerEvents.wait(for: "running")
+        } catch {
+            throw TestFailure("\(error)\npage server: \(server.report())")
+        }
+        guard let pid = event["pid"]?.integer else { throw TestFailure("no pid in \(event)") }
+        copy = Int32(pid)
+        return Int32(pid)
+    }
+
+    /// Waits until nothing is owed any more and the page server has ended with `status`.
+    func waitUntilComplete(status: Int32 = 0) throws {
+        do {
+            try restorerEvents.wait(for: "complete")
+        } catch {
+            throw TestFailure("\(error)\npage server: \(server.report())")
+        }
+        let ending = try server.waitForExit()
+        guard ending == .exited(status) else { throw TestFailure("the page server: \(ending); \(server.report())") }
+    }
+
+    /// The copy is somebody else's to end.
+    func giveAway() -> Int32? {
+        copyIsOurs = false
+        return copy
+    }
+}
+
+/// A victim whose words go to a file, so that it can be moved and read all the same.
+struct MovableVictim {
+    let folder: Scratch
+    let process: TestProcess
+
+    /// Starts a victim in `mode` with the folder of the run and `arguments`, and waits until it is ready.
+    init(_ mode: String, _ arguments: [String] = []) throws {
+        folder = try Scratch(mode)
+        process = try TestProcess(
+            BuiltProduct.victim,
+            [mode, folder.path] + arguments,
+            options: .init(output: .file(folder.file("out")), errors: .file(folder.file("err")), directory: "/")
+        )
+        do {
+            try waitForLine { $0 == "ready" }
+        } catch {
+            process.end()
+            throw error
+        }
+    }
+
+    var pid: Int32 { process.pid }
+
+    /// What it has said so far.
+    var lines: [String] {
+        ((try? readText(folder.file("out"))) ?? "").split(separator: "\n").map(String.init)
+    }
+
+    /// Creates a file that it waits for.
+    func tell(_ name: String) throws {
+        try writeFile(folder.file(name), "")
+    }
+
+    /// Waits for a line.
+    @discardableResult
+    func waitForLine(_ matches: (String) -> Bool) throws -> String {
+        do {
+            try wait(for: "a line") {
+                if lines.contains(where: matches) { return true }
+                if try process.pollForExit() == .exited(71) { throw TestFailure("the victim is broken") }
+                return false
+            }
+        } catch {
+            let words = (try? readText(folder.file("err"))) ?? ""
+            throw TestFailure("\(error); the victim said \(lines); stderr: \(words)")
+        }
+        return lines.first(where: matches) ?? ""
+    }
+
+    /// Tells the victim that the moves are over, and its verdict: `ok NAME` or `wrong NAME: what`.
+    func verdict() throws -> String {
+        try tell("go")
+        let verdict = try waitForLine { $0.hasPrefix("ok ") || $0.hasPrefix("wrong ") }
+        let words = (try? readText(folder.file("err"))) ?? ""
+        return words.isEmpty ? verdict : "\(verdict) (stderr: \(words))"
+    }
+
+    /// Removes what a victim that was killed may have left in the system.
+    func cleanUp() {
+        process.end()
+        guard let note = try? readText(folder.file("ipc")) else { return }
+        let ids = note.split(whereSeparator: \.isWhitespace).map(String.init)
+        guard ids.count == 2 else { return }
+        _ = try? withProcess("/usr/bin/ipcrm", ["-s", ids[0], "-q", ids[1]], options: .init(output: .null)) {
+            try $0.waitForExit()
+        }
+    }
+}
+
+/// Lends a victim to `body` and leaves nothing of it behind.
+func withMovableVictim<Result>(
+    _ mode: String,
+    _ arguments: [String] = [],
+    _ body: (MovableVictim) throws -> Result
+) throws -> Result {
+    let victim = try MovableVictim(mode, arguments)
+    defer { victim.cleanUp() }
+    return try body(victim)
+}

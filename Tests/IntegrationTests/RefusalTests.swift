@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+import TestSupport
+import Testing
+
+/// What cannot be carried is found before the process is altered, named with its remedy, and the process runs on.
+@Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+struct RefusalTests {
+    /// Every kind of `Victim kinds`, and a word that the message has to contain besides the number of the object.
+    static let kinds: [(kind: String, word: String)] = [
+        ("socket-tcp", "socket"), ("socket-listening", "socket"), ("socket-udp", "socket"), ("socket-unix", "socket"),
+        ("socket-netlink", "socket"), ("io-uring", "io_uring"), ("aio", "[aio]"), ("inotify", "inotify"),
+        ("fanotify", "fanotify"), ("perf", "perf"), ("bpf", "bpf"), ("kvm", "kvm"), ("device", "/dev/kmsg"),
+        ("pidfd", "pidfd"), ("terminal", "pt"), ("message-queue", "victim-"), ("userfaultfd", "userfaultfd"),
+        ("userfaultfd-elsewhere", "page fault"), ("child", "child"), ("zombie", "child"), ("traced", "trac"),
+        ("pipe-outside", "fifo"), ("deleted-file", "deleted"), ("deleted-mapping", "deleted"), ("flock", "lock"),
+        ("posix-lock", "lock"), ("description-lock", "lock"), ("lease", "lease"), ("hugetlb", "huge"),
+        ("secretmem", "secret"), ("shm", "SYSV"), ("seccomp", "seccomp"), ("namespace-mnt", "mnt"),
+        ("namespace-net", "net"), ("namespace-ipc", "ipc"), ("namespace-uts", "uts"), ("namespace-user", "user"),
+        ("chroot", "root"),
+    ]
+
+    @Test func everyKindIsTried() throws {
+        let all = try withProcess(BuiltProduct.victim, ["kinds"]) { try $0.output?.rest() ?? [] }
+        #expect(Set(all) == Set(Self.kinds.map(\.kind)))
+    }
+
+    @Test(arguments: kinds)
+    func processIsRefusedAndRunsOnUnchanged(kind: String, word: String) throws {
+        let folder = try Scratch(kind)
+        try withProcess(BuiltProduct.victim, ["refused", folder.path, kind]) { victim in
+            var objects: [String] = []
+            while true {
+                let line = try victim.readLine()
+                if line == "ready" { break }
+                // The machine does not have it; the victim says why.
+                if line.hasPrefix("skip ") { return }
+                if line.hasPrefix("object ") { objects.append(String(line.dropFirst(7))) }
+            }
+            try expectRefusal(of: victim, naming: objects + [word])
+            try writeFile(folder.file("go"), "")
+            #expect(try victim.readLine() == "ok \(kind)")
+        }
+    }
+
+    @Test func processWhoseFirstThreadEndedIsRefused() throws {
+        let folder = try Scratch("leader-ended")
+        try withVictim("leader-ended", [folder.path]) { victim in
+            try wait(for: "the first thread to end") { processState(victim.pid) == "Z" }
+            let server = try Move.startServer(victim.pid)
+            #expect(try server.waitForExit() == .exited(78), "\(server.report())")
+            try writeFile(folder.file("go"), "")
+            #expect(try victim.readLine() == "ok leader-ended")
+        }
+    }
+
+    @Test func allFindingsComeInOneGo() throws {
+        let folder = try Scratch("several")
+        try withProcess(BuiltProduct.victim, ["refused", folder.path, "inotify", "socket-unix", "flock"]) { victim in
+            try victim.waitForLine("ready")
+            try expectRefusal(of: victim, naming: ["inotify", "socket", "lock"])
+            try writeFile(folder.file("go"), "")
+            #expect(try victim.readLine() == "ok inotify,socket-unix,flock")
+        }
+    }
+
+    private func expectRefusal(of victim: TestProcess, naming words: [String]) throws {
+        let before = try ProcessSnapshot(of: victim.pid)
+        let server = try Move.startServer(victim.pid)
+        let events = StatusEvents(of: server)
+        try events.finish()
+        #expect(try server.waitForExit() == .exited(78), "\(events.names) \(server.report())")
+        for word in words {
+            #expect(server.errors.contains(word), "'\(word)' is not in: \(server.errors)")
+        }
+        #expect(events.first("failed")?["code"]?.integer == 78)
+        #expect(try ProcessSnapshot(of: victim.pid).changes(since: before) == [])
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+import TestSupport
+
+/// What a command says on its `--status-fd`, as a user's script would read it.
+final class StatusEvents {
+    private let process: TestProcess
+    private(set) var seen: [JSONValue] = []
+
+    init(of process: TestProcess) {
+        self.process = process
+    }
+
+    /// The first event with this state, those seen earlier included; fails when the command failed or ended.
+    @discardableResult
+    func wait(for state: String, within limit: Duration = patience) throws -> JSONValue {
+        if let known = first(state) { return known }
+        while let event = try next(within: limit, waitingFor: state) {
+            if event["state"]?.string == state { return event }
+            guard event["state"]?.string != "failed" else { break }
+        }
+        throw TestFailure("no state '\(state)' but \(names) from \(process.commandLine); \(process.report())")
+    }
+
+    /// Reads up to the end.
+    func finish() throws {
+        while try next(within: patience, waitingFor: "the end") != nil {}
+    }
+
+    /// The first event seen with this state.
+    func first(_ state: String) -> JSONValue? {
+        seen.first { $0["state"]?.string == state }
+    }
+
+    /// States in the order in which they came.
+    var names: [String] { seen.compactMap { $0["state"]?.string } }
+
+    private func next(within limit: Duration, waitingFor state: String) throws -> JSONValue? {
+        let line: String?
+        do {
+            line = try process.status?.next(within: limit)
+        } catch {
+            throw TestFailure("\(error) for '\(state)' after \(names) from \(process.commandLine); \(process.report())")
+        }
+        guard let line else { return nil }
+        let event = try JSONValue(parsing: line)
+        seen.append(event)
+        return event
+    }
+}
