@@ -34,7 +34,7 @@ struct Plan {
     struct Usage: Error, CustomStringConvertible {
         let description = """
             usage: Benchmarks [--quick] [--only pause|latency|bulk] [--json FILE]
-              --quick   64 MiB and 1 GiB with 1 and 16 threads only
+              --quick   64 MiB and 1 GiB with 1 and 16 threads only, once each
             """
     }
 
@@ -47,13 +47,15 @@ struct Plan {
     var mebibytes = [64, 1024, 4096]
     var threads = [1, 16, 64]
     var parts = Part.allCases
+    /// Runs per row of the pause table; the row shows the one with the median pause.
+    var repetitions = 3
     var jsonFile: String?
 
     init(arguments: [String]) throws {
         var remaining = arguments[...]
         while let word = remaining.popFirst() {
             switch word {
-            case "--quick": (mebibytes, threads) = ([64, 1024], [1, 16])
+            case "--quick": (mebibytes, threads, repetitions) = ([64, 1024], [1, 16], 1)
             case "--only":
                 guard let part = remaining.popFirst().flatMap(Part.init(rawValue:)) else { throw Usage() }
                 parts = [part]

@@ -53,7 +53,12 @@ struct Report {
         var rows: [String] = []
         for mebibytes in plan.mebibytes {
             for threads in plan.threads {
-                let move = try Move(victim: ["\(mebibytes)", "\(threads)", "gap"], endsBySignal: true)
+                var moves: [Move] = []
+                for _ in 0..<plan.repetitions {
+                    moves.append(try Move(victim: ["\(mebibytes)", "\(threads)", "gap"], endsBySignal: true))
+                }
+                moves.sort { ($0.destination["pause"]?.number ?? 0) < ($1.destination["pause"]?.number ?? 0) }
+                let move = moves[moves.count / 2]
                 let pause = move.destination["pause"]?.number ?? -1
                 let gap = move.victimSays["gap"]?.number ?? -1
                 let resident = move.destination["timeToResident"]?.number ?? -1
