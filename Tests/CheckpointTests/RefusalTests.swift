@@ -81,7 +81,7 @@ struct RefusalTests {
         try withVictim("leader-ended", [folder.path]) { victim in
             try wait(for: "the end of the first thread") { processState(victim.pid) == "Z" }
             let error = #expect(throws: CheckpointError.self) { try Examination.examine(pid: victim.pid) }
-            #expect(error?.code == .unavailable, "\(String(describing: error))")
+            #expect(error?.code == .refused, "\(String(describing: error))")
             try writeFile(folder.file("go"), "")
             try victim.waitForLine("ok leader-ended")
         }

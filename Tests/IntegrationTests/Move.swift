@@ -146,17 +146,6 @@ struct MovableVictim {
         let words = (try? readText(folder.file("err"))) ?? ""
         return words.isEmpty ? verdict : "\(verdict) (stderr: \(words))"
     }
-
-    /// Removes what a victim that was killed may have left in the system.
-    func cleanUp() {
-        process.end()
-        guard let note = try? readText(folder.file("ipc")) else { return }
-        let ids = note.split(whereSeparator: \.isWhitespace).map(String.init)
-        guard ids.count == 2 else { return }
-        _ = try? withProcess("/usr/bin/ipcrm", ["-s", ids[0], "-q", ids[1]], options: .init(output: .null)) {
-            try $0.waitForExit()
-        }
-    }
 }
 
 /// Lends a victim to `body` and leaves nothing of it behind.
@@ -166,6 +155,6 @@ func withMovableVictim<Result>(
     _ body: (MovableVictim) throws -> Result
 ) throws -> Result {
     let victim = try MovableVictim(mode, arguments)
-    defer { victim.cleanUp() }
+    defer { victim.process.end() }
     return try body(victim)
 }

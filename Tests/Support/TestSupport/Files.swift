@@ -121,8 +121,23 @@ public struct Scratch: Sendable {
     static let counter = Counter()
 
     private static func removeRun() {
+        removeSystemVObjects()
         if let process = try? TestProcess("/bin/rm", ["-rf", run.path], options: .init(output: .null, errors: .null)) {
             _ = try? process.waitForExit()
+        }
+    }
+
+    /// System V objects outlive the victim that made them when it was killed; it notes their ids in a file `ipc` of its folder.
+    private static func removeSystemVObjects() {
+        for folder in (try? namesInFolder(run.path)) ?? [] {
+            guard let note = try? readText("\(run.path)/\(folder)/ipc") else { continue }
+            let ids = note.split(whereSeparator: \.isWhitespace).map(String.init)
+            guard ids.count == 2 else { continue }
+            let arguments = ["-s", ids[0], "-q", ids[1]]
+            if let process = try? TestProcess("/usr/bin/ipcrm", arguments, options: .init(output: .null, errors: .null))
+            {
+                _ = try? process.waitForExit()
+            }
         }
     }
 }
