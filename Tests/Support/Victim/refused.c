@@ -285,7 +285,14 @@ static void trace(int end, pid_t victim) {
         done(end);
     }
 }
-static void set_traced(void) { as_stranger(trace); }
+static void set_traced(void) {
+    // The end of the process between comes with SIGCHLD: unless it is blocked, a tracer that has been quicker stops us before it.
+    sigset_t children;
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &children, NULL);
+    as_stranger(trace);
+}
 static void open_fifo(int end, pid_t victim) {
     (void)victim;
     int descriptor = open(in_folder("fifo"), O_RDONLY | O_NONBLOCK);
