@@ -51,6 +51,16 @@ struct PageServerCommand: ParsableCommand {
     )
     var onComplete = OnComplete.kill
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How long to keep a granted process for a destination that was lost before this program ends and leaves the "
+                + "process stopped; for ever without it.",
+            valueName: "seconds"
+        )
+    )
+    var hold: UInt32?
+
     @OptionGroup(title: "TLS options")
     var tls: TLSOptions
 
@@ -72,6 +82,7 @@ struct PageServerCommand: ParsableCommand {
         options.tls = tls.location
         options.allow = allow
         options.onComplete = onComplete.action
+        options.hold = hold.map { .seconds($0) }
         let report = try SessionReport(options: reporting, logger: logging.makeLogger())
         let session = PageServerSession(options: options, logger: report.logger, status: report.status)
         let (outcome, statistics) = session.run()

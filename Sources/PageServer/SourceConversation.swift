@@ -204,7 +204,7 @@ extension SourceConversation {
             asked = try loop.nextSignal()
             if asked == nil { try loop.send(message) }
         } catch {
-            throw SessionFailure(error.exitCode, "the destination was lost while the process was described: \(error)")
+            throw SessionFailure(error.codeAtSource, "the destination was lost while the process was described: \(error)")
         }
         if let asked { throw SessionFailure(.tryAgain, "ended by \(asked) before the grant") }
     }
@@ -359,7 +359,7 @@ extension SourceConversation {
         case .thaw:
             return undo(
                 resolution,
-                SessionFailure(error.exitCode, "the destination was lost before the grant: \(error)")
+                SessionFailure(error.codeAtSource, "the destination was lost before the grant: \(error)")
             )
         case .stayFrozen: return hold(because: error)
         case .dispose: return .finished(nil)
@@ -460,5 +460,17 @@ extension SourceConversation {
             session.ledger.tally.pages - min(session.ledger.tally.pages, statistics.pages.demanded)
         (statistics.bytesReceived, statistics.bytesSent) = session.bytes
         return statistics
+    }
+}
+
+extension ChannelError {
+    /// The exit code of a page server whose destination has gone.
+    ///
+    /// What the destination lacks (an id that is taken, a file) says nothing about the process, which can be offered again: 75.
+    fileprivate var codeAtSource: ExitCode {
+        switch self {
+        case .aborted: exitCode == .peer ? .peer : .tryAgain
+        case .closed, .cut, .timedOut, .stopped, .wire, .unexpected, .tls, .refused, .system: exitCode
+        }
     }
 }
