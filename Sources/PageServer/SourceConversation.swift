@@ -204,7 +204,10 @@ extension SourceConversation {
             asked = try loop.nextSignal()
             if asked == nil { try loop.send(message) }
         } catch {
-            throw SessionFailure(error.codeAtSource, "the destination was lost while the process was described: \(error)")
+            throw SessionFailure(
+                error.codeAtSource,
+                "the destination was lost while the process was described: \(error)"
+            )
         }
         if let asked { throw SessionFailure(.tryAgain, "ended by \(asked) before the grant") }
     }
