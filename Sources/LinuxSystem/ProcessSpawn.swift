@@ -115,14 +115,20 @@ public final class SpawnedProcess {
         if result.channel >= 0 { Glibc.close(result.channel) }
     }
 
-    /// Takes an init that has ended, or is about to; one that lives on is reaped by the init of the machine.
+    /// Takes the init when it ends: at once as a rule, and on a thread of its own where other processes keep it alive.
+    ///
+    /// A program that lives on, such as one that restores several processes, would keep a zombie of each otherwise.
     private func reapInit() {
-        guard result.`init` > 0 else { return }
+        let pid = result.`init`
+        guard pid > 0 else { return }
         var word: Int32 = 0
-        // SAFETY: one number that lives during the call.
-        for _ in 0..<5 where unsafe clinux_spawn_wait(result.`init`, &word) == 0 {
+        for _ in 0..<5 {
+            // SAFETY: one number that lives during the call.
+            guard unsafe clinux_spawn_wait(pid, &word) == 0 else { return }
             usleep(1000)
         }
+        // Without a thread the zombie stays until this program ends, which harms nobody.
+        try? NamedThread("thaw-reaper") { _ = clinux_guardian_reap(pid) }.detach()
     }
 
     /// Lets the process outlive this value and this program.

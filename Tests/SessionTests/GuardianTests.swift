@@ -18,8 +18,10 @@ import Testing
 
     @Test func theProcessAndItsChildrenDieWithTheRestorer() throws {
         try withFamily { parent, child in
+            let ended: ProcessDescriptor
             do {
                 let guardian = try Guardian()
+                ended = try ProcessDescriptor(pid: guardian.pid)
                 let descriptor = try ProcessDescriptor(pid: parent.pid)
                 try guardian.doom(pidfd: descriptor.descriptor, pid: parent.pid)
                 #expect(try parent.pollForExit() == nil)
@@ -27,6 +29,7 @@ import Testing
             }
             #expect(try parent.waitForExit() == .signaled(9))
             try wait(for: "the end of child \(child)") { !processIsAlive(child) }
+            #expect(try ended.reap(until: .after(patience)) == .exited(0))
         }
     }
 
