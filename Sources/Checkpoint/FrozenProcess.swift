@@ -120,7 +120,7 @@ public final class FrozenProcess {
             return FrozenProcess(describer, try describer.planEagerPages(), process)
         } catch {
             // The first error tells more.
-            try? letGo(group, describer.stopped, frozenFor: began.elapsed)
+            try? letGo(group, describer.stopped, memory, frozenFor: began.elapsed, runsOn: true)
             throw error
         }
     }
@@ -173,7 +173,7 @@ public final class FrozenProcess {
     public func thaw() throws(CheckpointError) {
         precondition(state == .frozen, "FrozenProcess: thawed after the grant, or after its end")
         state = .ended
-        try letGo()
+        try letGo(runsOn: !description.signals.stopped)
     }
 
     /// Kills the process and waits until it is gone.
@@ -194,7 +194,7 @@ public final class FrozenProcess {
         if state == .frozen { try commitGranted() }
         precondition(state == .granted, "FrozenProcess: left stopped after its end")
         state = .ended
-        try letGo()
+        try letGo(runsOn: false)
     }
 
     /// Lets the process go on although its copy runs: the two are clones from now on.
@@ -207,24 +207,28 @@ public final class FrozenProcess {
         try CheckpointError.translating(pageSource.pid, "continue") {
             if isCommitted { try Self.swallowStop(group.leader) }
         }
-        try letGo()
+        try letGo(runsOn: !description.signals.stopped)
     }
 
     /// How long the kernel may take to end a process, or to bring a thread to its next stop.
     private static let patience = Duration.seconds(10)
 
-    private func letGo() throws(CheckpointError) {
+    private func letGo(runsOn: Bool) throws(CheckpointError) {
         let began = MonotonicTime(nanoseconds: freezeBegan)
         try CheckpointError.translating(pageSource.pid, "let go of") {
-            try Self.letGo(group, threads, frozenFor: began.elapsed)
+            try Self.letGo(group, threads, memory, frozenFor: began.elapsed, runsOn: runsOn)
         }
     }
 
     /// Gives back what the freeze took from calls that the kernel does not restart, and detaches.
+    ///
+    /// - Parameter runsOn: whether the threads go on at once, and do not stay stopped by a signal.
     private static func letGo(
         _ group: TraceeGroup,
         _ threads: [ProcessDescriber.StoppedThread],
-        frozenFor time: Duration
+        _ memory: ProcessMemory,
+        frozenFor time: Duration,
+        runsOn: Bool
     ) throws {
         let passed = time.components.seconds * 1_000_000_000 + time.components.attoseconds / 1_000_000_000
         for thread in threads where thread.continuation == .again {
@@ -232,6 +236,8 @@ public final class FrozenProcess {
             guard let registers = Registers(words: thread.call.rewound(timeLeft: timeLeft)) else { continue }
             // A thread that has been killed needs none.
             try? thread.tracee.setRegisters(registers)
+            guard runsOn, timeLeft >= 0 else { continue }
+            TimedCall(thread.call, timeLeft: timeLeft)?.goOn(thread.tracee, of: group, in: memory)
         }
         try group.thaw()
     }

@@ -58,6 +58,14 @@ public final class TraceeGroup {
         return TraceeGroup(pid: pid, tracees: freezing.stopped)
     }
 
+    /// Lets one thread go before the others.
+    ///
+    /// - Throws: ``TraceError`` with code `gone` when it has been killed; it is still held then.
+    public func detach(_ tracee: Tracee) throws(TraceError) {
+        try tracee.detach()
+        tracees.removeAll { $0 === tracee }
+    }
+
     /// Lets all threads go, each from where it stands.
     ///
     /// - Throws: The first failure, after all threads have been tried.
