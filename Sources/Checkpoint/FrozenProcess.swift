@@ -34,14 +34,18 @@ public final class FrozenProcess {
     private var eagerPieces: ArraySlice<EagerPlan.Piece>
 
     private init(_ describer: ProcessDescriber, _ plan: EagerPlan, _ process: ProcessDescriptor) {
-        description = describer.description
+        let began = UInt64(clamping: describer.freezeBegan)
+        let now = MonotonicTime.now.nanoseconds
+        var description = describer.description
+        description.machine.describingTime = now > began ? now - began : 0
+        self.description = description
         pageSource = PageSource(
             pid: describer.pid,
-            lazyRanges: describer.description.memory.mappings.filter(\.isLazy).map(\.range),
+            lazyRanges: description.memory.mappings.filter(\.isLazy).map(\.range),
             eagerPages: plan.lazyPages
         )
-        freezeBegan = UInt64(clamping: describer.freezeBegan)
-        describedAt = MonotonicTime.now.nanoseconds
+        freezeBegan = began
+        describedAt = now
         group = describer.group
         threads = describer.stopped
         self.process = process

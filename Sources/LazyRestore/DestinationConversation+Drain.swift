@@ -109,7 +109,7 @@ extension DestinationConversation {
     private func becameResident() throws(ChannelError) {
         guard let memory else { return }
         try? loop.unwatch(memory.completed.descriptor)
-        statistics.timeToResident = MonotonicTime.now - asked
+        statistics.timeToResident = MonotonicTime.now - froze
         report(.resident)
         let tally = memory.with(.stream) { PageTally($0.digest) }
         statistics.pages.total = tally.pages

@@ -40,7 +40,8 @@ final class DestinationConversation {
     var watcher: ExitWatcher?
     var statistics = SessionStatistics()
 
-    var asked = MonotonicTime.now
+    /// When the description was asked for, then when the source froze its process, on the clock of this machine.
+    var froze = MonotonicTime.now
     var ran = MonotonicTime.now
     var lossReported = false
     var lossIsFinal: SessionFailure?
@@ -105,7 +106,7 @@ extension DestinationConversation {
         try attach(control)
         let (fault, _) = try link.open(.fault, session: session)
         let (bulk, _) = try link.open(.bulk, session: session)
-        asked = MonotonicTime.now
+        froze = MonotonicTime.now
         try send(.describe(options.eager ? .eager : []))
         let description = try receiveDescription()
         let partial = try begin(description)
@@ -182,15 +183,22 @@ extension DestinationConversation {
     private func receiveDescription() throws(SessionFailure) -> ProcessDescription {
         let deadline = Deadline.after(options.answerTimeout)
         var bytes: [UInt8] = []
+        var began: MonotonicTime?
         while true {
             guard case .description(let total, let offset, let chunk) = try receive(until: deadline),
                 offset == UInt64(bytes.count)
             else { throw SessionFailure(.peer, "the page server broke the page protocol: no piece of the description") }
+            let first = began ?? MonotonicTime.now
+            began = first
             // Grows with what came, never with what was announced.
             bytes += chunk
             guard UInt64(bytes.count) >= total else { continue }
             do throws(ProcessImageError) {
-                return try ArchiveDecoder.decode(ProcessDescription.self, from: bytes)
+                let description = try ArchiveDecoder.decode(ProcessDescription.self, from: bytes)
+                // What the source did before the freeze is no pause. It cannot have frozen its process before it was asked to.
+                let frozenFor = min(description.machine.describingTime, first.nanoseconds - froze.nanoseconds)
+                froze = MonotonicTime(nanoseconds: first.nanoseconds - frozenFor)
+                return description
             } catch {
                 throw SessionFailure(.badInput, error.description)
             }
@@ -335,7 +343,7 @@ extension DestinationConversation {
         self.partial = nil
         shared.copyRuns()
         ran = MonotonicTime.now
-        statistics.pause = ran - asked
+        statistics.pause = ran - froze
         guard case .sendRunning = commit.released() else {
             preconditionFailure("DestinationConversation: released twice")
         }

@@ -57,6 +57,8 @@ public struct MachineDescription: ArchivedValue, Equatable {
     public var monotonicClock: Int64 = 0
     /// CLOCK_BOOTTIME of the process (its time namespace) at the freeze, in nanoseconds.
     public var bootClock: Int64 = 0
+    /// Nanoseconds from the beginning of the freeze to the complete description.
+    public var describingTime: UInt64 = 0
 
     public init() {}
 
@@ -68,6 +70,7 @@ public struct MachineDescription: ArchivedValue, Equatable {
         try archive.field(&extendedStateSize)
         try archive.field(&monotonicClock)
         try archive.field(&bootClock)
+        try archive.field(&describingTime)
     }
 }
 

@@ -43,6 +43,7 @@ enum Samples {
         $0.extendedStateSize = 2688
         $0.monotonicClock = 5
         $0.bootClock = 6
+        $0.describingTime = 8
     }
     static let identity = filled(ProcessIdentity()) {
         $0.pid = 100
