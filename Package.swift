@@ -116,9 +116,17 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(name: "SupportTests", dependencies: ["TestSupport", "Victim"], swiftSettings: strict),
-        .testTarget(name: "PagingTests", dependencies: ["Paging"], swiftSettings: strict),
-        .testTarget(name: "PageWireTests", dependencies: ["LinuxSystem", "PageWire", "Paging"], swiftSettings: strict),
-        .testTarget(name: "LazyPagesTests", dependencies: ["LazyPages", "Paging"], swiftSettings: strict),
+        .testTarget(name: "PagingTests", dependencies: ["Paging", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "PageWireTests",
+            dependencies: ["LinuxSystem", "PageWire", "Paging", "TestSupport"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "LazyPagesTests",
+            dependencies: ["LazyPages", "Paging", "TestSupport"],
+            swiftSettings: strict
+        ),
         .testTarget(
             name: "LinuxSystemTests",
             dependencies: ["LinuxSystem", "CLinux", "Paging", "TestSupport"],
@@ -139,7 +147,11 @@ let package = Package(
             dependencies: ["ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim"],
             swiftSettings: strict
         ),
-        .testTarget(name: "ProcessImageTests", dependencies: ["ProcessImage", "Paging"], swiftSettings: strict),
+        .testTarget(
+            name: "ProcessImageTests",
+            dependencies: ["ProcessImage", "Paging", "TestSupport"],
+            swiftSettings: strict
+        ),
         .testTarget(
             name: "CheckpointTests",
             dependencies: [

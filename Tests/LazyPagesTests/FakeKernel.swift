@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import LazyPages
+import TestSupport
 
 /// What a page holds.
 enum Content: Hashable {

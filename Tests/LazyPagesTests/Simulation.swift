@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import LazyPages
 import Paging
+import TestSupport
 
 /// A source, a kernel, an application and a driver that go on in any order, with the machine in the middle.
 struct Simulation: ~Copyable {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import PageWire
 import Paging
+import TestSupport
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1)))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Paging
+import TestSupport
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1)))

@@ -111,7 +111,7 @@ struct ParserTests {
 
     /// Wrong text is an error or is read somehow; it never traps.
     @Test func alteredTextNeverTraps() {
-        var random = SplitMix(state: 3)
+        var random = SeededGenerator(seed: 3)
         var failures = 0
         for round in 0..<3000 {
             let texts = [Self.smaps, Self.status, Self.stat]
@@ -156,18 +156,5 @@ struct ParserTests {
         let victim = try TracedVictim("trace-memory")
         #expect(try ProcFile.children(of: getpid()).contains(victim.pid))
         victim.process.end()
-    }
-}
-
-/// A small generator that gives the same numbers always.
-private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
     }
 }

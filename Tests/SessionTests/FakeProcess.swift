@@ -3,6 +3,7 @@ import LinuxSystem
 import Paging
 import ProcessImage
 import Reporting
+import TestSupport
 
 @testable import PageServer
 
@@ -85,7 +86,7 @@ struct FakeMemory: SourceMemory {
 
     /// The bytes of a page.
     static func bytes(of page: UInt64) -> [UInt8] {
-        var generator = SplitMix(state: page)
+        var generator = SeededGenerator(seed: page)
         return (0..<512).flatMap { _ in
             let word = generator.next()
             return (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Reporting
+import TestSupport
 import Testing
 
 @Suite struct StatisticsTests {
@@ -13,7 +14,7 @@ import Testing
     @Test(arguments: [0.5, 0.9, 0.99, 0.999])
     func percentilesAreWithinABucketOfTheTruth(share: Double) {
         var histogram = LatencyHistogram()
-        var generator = SplitMix(state: 42)
+        var generator = SeededGenerator(seed: 42)
         var values: [UInt64] = []
         for _ in 0..<20_000 {
             let value = generator.next() >> UInt64.random(in: 20...60, using: &generator)
@@ -109,18 +110,5 @@ import Testing
 
     @Test func aPauseThatNeverEndedIsNull() {
         #expect(SessionStatistics().json.line.contains(#""pause":null,"timeToResident":null"#))
-    }
-}
-
-/// splitmix64: the same numbers on every run.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// SplitMix64: the same seed gives the same run.
-struct SeededGenerator: RandomNumberGenerator {
+public struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64
 
-    init(seed: UInt64) {
+    /// A generator at the start of the run of `seed`.
+    public init(seed: UInt64) {
         state = seed
     }
 
-    mutating func next() -> UInt64 {
+    /// The next 64 bits.
+    public mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var result = state
         result = (result ^ (result >> 30)) &* 0xbf58_476d_1ce4_e5b9
@@ -17,7 +19,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 
     /// True once in `n` calls on average.
-    mutating func one(in n: Int) -> Bool {
+    public mutating func one(in n: Int) -> Bool {
         Int.random(in: 0..<n, using: &self) == 0
     }
 }
