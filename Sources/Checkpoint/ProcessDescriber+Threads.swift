@@ -86,7 +86,6 @@ extension ProcessDescriber {
         thread.scheduling.ioPriority = try ThreadAttributes.ioPriority(of: tracee.tid)
         thread.timerSlack = answers.timerSlack
         thread.interruptedCall = interruptedCall(of: stopped, status)
-        if try tracee.dispatchesSystemCalls() { survey.find(.systemCallDispatch, "thread \(tracee.tid)") }
         description.machine.extendedStateSize = UInt32(thread.extendedState.count)
         description.threads.append(thread)
     }

@@ -94,7 +94,15 @@ final class ProcessDescriber {
         for index in stopped.indices {
             let thread = stopped[index]
             guard let status = statuses[thread.tracee.tid] else { continue }
-            if !thread.call.is64Bit { survey.find(.thirtyTwoBit, "thread \(thread.tracee.tid)") }
+            // A call of ours would come back as a SIGSYS that kills the process, so this must be known before the first one.
+            if try thread.tracee.dispatchesSystemCalls() {
+                survey.find(.systemCallDispatch, "thread \(thread.tracee.tid)")
+            }
+            guard thread.call.is64Bit else {
+                survey.find(.thirtyTwoBit, "thread \(thread.tracee.tid)")
+                // Its numbers of calls are others, and the kernel restarts it as it should be.
+                continue
+            }
             let pending = status.pendingSignals | status.sharedPendingSignals
             stopped[index].continuation = thread.call.continuation(
                 handlerPending: pending & ~thread.mask & status.caughtSignals != 0,

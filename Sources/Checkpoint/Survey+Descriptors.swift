@@ -138,11 +138,13 @@ extension Survey {
 
     private mutating func surveyWorkingDirectory() {
         let path = "/proc/\(pid)/cwd"
-        let name = Survey.link(path)
-        guard let status = try? FileStatus(path: path) else { return }
-        checkPath(name, status: status, object: "working directory (\(name))")
-        let isText = (try? FileReading.link(path)).flatMap { String(validating: $0, as: UTF8.self) } != nil
-        if !isText { find(.pathEncoding, "working directory (\(name))") }
+        let object = "working directory (\(Survey.link(path)))"
+        guard let status = try? FileStatus(path: path), let link = try? FileReading.link(path) else { return }
+        if let name = String(validating: link, as: UTF8.self) {
+            checkPath(name, status: status, object: object)
+        } else {
+            find(.pathEncoding, object)
+        }
     }
 
     // MARK: epoll

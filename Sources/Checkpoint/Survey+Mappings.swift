@@ -76,8 +76,9 @@ extension Survey {
         case .everywhere: return
         case .refused(let refusal): find(refusal, object)
         case .carried(let kind):
-            if String(validating: entry.nameBytes, as: UTF8.self) == nil { find(.pathEncoding, object) }
-            if isNew, kind == .privateFile || kind == .sharedFile, let file = known.file {
+            if String(validating: entry.nameBytes, as: UTF8.self) == nil {
+                find(.pathEncoding, object)
+            } else if isNew, kind == .privateFile || kind == .sharedFile, let file = known.file {
                 checkPath(entry.name, status: file, object: object)
             }
             mappings.append(SurveyedMapping(entry: entry, kind: kind, flags: known.flags, file: known.file))

@@ -4,6 +4,7 @@
 // that a message about it has to name, `skip why` when the machine lacks it, then `ready`; when FOLDER/go has appeared,
 // tries whether the thing still works and prints `ok KIND` or `wrong KIND: what`.
 #define _GNU_SOURCE
+#include "refused.h"
 #include "victim.h"
 
 #include <arpa/inet.h>
@@ -49,8 +50,7 @@
 static const char *folder;
 static const char *deviation;
 
-static void say(const char *word, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(const char *word, const char *format, ...) {
+void say(const char *word, const char *format, ...) {
     char line[256];
     int length = snprintf(line, sizeof line, "%s", word);
     va_list list;
@@ -63,35 +63,34 @@ static void say(const char *word, const char *format, ...) {
     }
 }
 
-static void object_descriptor(int descriptor) { say("object ", "%d", descriptor); }
-static void object_address(const void *address) { say("object ", "%lx", (unsigned long)address); }
+void object_descriptor(int descriptor) { say("object ", "%d", descriptor); }
+void object_address(const void *address) { say("object ", "%lx", (unsigned long)address); }
 
-/// Ends with the line `skip`: the machine does not have it.
-static void absent(const char *what) {
+void absent(const char *what) {
     say("skip ", "%s: %s", what, strerror(errno));
     _exit(0);
 }
 
-static int have(int descriptor, const char *what) {
+int have(int descriptor, const char *what) {
     if (descriptor < 0) {
         absent(what);
     }
     return descriptor;
 }
 
-static int have_object(int descriptor, const char *what) {
+int have_object(int descriptor, const char *what) {
     have(descriptor, what);
     object_descriptor(descriptor);
     return descriptor;
 }
 
-static void check(bool right, const char *what) {
+void check(bool right, const char *what) {
     if (!right && deviation == NULL) {
         deviation = what;
     }
 }
 
-static char *in_folder(const char *name) {
+char *refused_path(const char *name) {
     static char path[512];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
@@ -295,16 +294,16 @@ static void set_traced(void) {
 }
 static void open_fifo(int end, pid_t victim) {
     (void)victim;
-    int descriptor = open(in_folder("fifo"), O_RDONLY | O_NONBLOCK);
+    int descriptor = open(refused_path("fifo"), O_RDONLY | O_NONBLOCK);
     if (descriptor >= 0) {
         done(end);
     }
 }
 static int outside;
 static void set_pipe(void) {
-    mkfifo(in_folder("fifo"), 0600);
+    mkfifo(refused_path("fifo"), 0600);
     as_stranger(open_fifo);
-    outside = have_object(open(in_folder("fifo"), O_WRONLY), "FIFO");
+    outside = have_object(open(refused_path("fifo"), O_WRONLY), "FIFO");
 }
 static void check_pipe(void) { check(write(outside, "x", 1) == 1, "the pipe is broken"); }
 
@@ -312,9 +311,9 @@ static void check_pipe(void) { check(write(outside, "x", 1) == 1, "the pipe is b
 
 static int file;
 static void open_deleted(void) {
-    file = have(open(in_folder("gone"), O_RDWR | O_CREAT, 0600), "file");
+    file = have(open(refused_path("gone"), O_RDWR | O_CREAT, 0600), "file");
     check(write(file, "text", 4) == 4, "write");
-    unlink(in_folder("gone"));
+    unlink(refused_path("gone"));
 }
 static void set_deleted(void) {
     open_deleted();
@@ -329,13 +328,13 @@ static void set_deleted_mapping(void) {
     object_address(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0));
     close(file);
 }
-static void open_locked(void) { file = have_object(open(in_folder("locked"), O_RDWR | O_CREAT, 0600), "file"); }
+static void open_locked(void) { file = have_object(open(refused_path("locked"), O_RDWR | O_CREAT, 0600), "file"); }
 static void set_flock(void) {
     open_locked();
     flock(file, LOCK_EX);
 }
 static void check_flock(void) {
-    int other = open(in_folder("locked"), O_RDWR);
+    int other = open(refused_path("locked"), O_RDWR);
     check(flock(other, LOCK_EX | LOCK_NB) != 0, "the lock is lost");
 }
 static void set_posix_lock(void) {
@@ -347,7 +346,7 @@ static void set_description_lock(void) {
     fcntl(file, F_OFD_SETLK, &(struct flock){.l_type = F_WRLCK, .l_len = 10});
 }
 static void check_description_lock(void) {
-    int other = open(in_folder("locked"), O_RDWR);
+    int other = open(refused_path("locked"), O_RDWR);
     struct flock lock = {.l_type = F_WRLCK, .l_len = 10};
     check(fcntl(other, F_OFD_SETLK, &lock) != 0, "the lock is lost");
 }
@@ -395,6 +394,30 @@ static void set_shm(void) {
     object_address(memory);
 }
 static void check_shm(void) { check(strcmp(memory, "shared") == 0, "the shared memory is lost"); }
+static void set_sealed(void) {
+    memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (syscall(462 /* mseal, Linux 6.10 */, memory, 4096, 0) != 0) {
+        absent("mseal");
+    }
+    strcpy(memory, "sealed");
+    object_address(memory);
+}
+static void check_sealed(void) {
+    check(munmap(memory, 4096) != 0 && strcmp(memory, "sealed") == 0, "the mapping is not sealed any more");
+}
+static void set_droppable(void) {
+    // MAP_DROPPABLE, Linux 6.11: a type of its own in place of MAP_PRIVATE.
+    memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, 8 | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        absent("MAP_DROPPABLE");
+    }
+    memory[0] = 1;
+    object_address(memory);
+}
+static void check_droppable(void) {
+    memory[0] = 2;
+    check(memory[0] == 2 || memory[0] == 0, "the droppable page holds something else");
+}
 
 // Rules and namespaces.
 
@@ -430,13 +453,7 @@ static void set_chroot(void) {
     folder = ".";
 }
 
-struct kind {
-    const char *name;
-    void (*set)(void);
-    void (*check)(void);
-};
-
-static const struct kind kinds[] = {
+static const struct refused_kind main_kinds[] = {
     {"socket-tcp", set_tcp, exchange},
     {"socket-listening", set_listener, NULL},
     {"socket-udp", set_udp, NULL},
@@ -468,6 +485,8 @@ static const struct kind kinds[] = {
     {"hugetlb", set_hugetlb, NULL},
     {"secretmem", set_secret, check_secret},
     {"shm", set_shm, check_shm},
+    {"sealed", set_sealed, check_sealed},
+    {"droppable", set_droppable, check_droppable},
     {"seccomp", set_seccomp, NULL},
     {"namespace-mnt", set_mount_namespace, NULL},
     {"namespace-net", set_network_namespace, NULL},
@@ -478,9 +497,33 @@ static const struct kind kinds[] = {
     {NULL, NULL, NULL},
 };
 
+/// Does something with each kind there is.
+static void for_each_kind(void (*body)(const struct refused_kind *kind, const char *name), const char *name) {
+    const struct refused_kind *const tables[] = {main_kinds, refused_code_kinds, refused_path_kinds};
+    for (size_t index = 0; index < sizeof tables / sizeof *tables; index++) {
+        for (const struct refused_kind *kind = tables[index]; kind->name != NULL; kind++) {
+            body(kind, name);
+        }
+    }
+}
+static void set_named(const struct refused_kind *kind, const char *name) {
+    if (strcmp(kind->name, name) == 0) {
+        kind->set();
+    }
+}
+static void check_named(const struct refused_kind *kind, const char *name) {
+    if (strcmp(kind->name, name) == 0 && kind->check != NULL) {
+        kind->check();
+    }
+}
+static void print(const struct refused_kind *kind, const char *name) {
+    (void)name;
+    puts(kind->name);
+}
+
 static void wait_for_go(void) {
     say("ready", "%s", "");
-    while (access(in_folder("go"), F_OK) != 0) {
+    while (access(refused_path("go"), F_OK) != 0) {
         struct timespec time = {.tv_nsec = 2000000};
         if (nanosleep(&time, NULL) != 0) {
             check(false, "nanosleep was interrupted");
@@ -513,20 +556,12 @@ static int run_refused(int argc, char **argv) {
     char list[256];
     strcpy(list, names);
     for (char *name = strtok(list, ","); name != NULL; name = strtok(NULL, ",")) {
-        for (const struct kind *kind = kinds; kind->name != NULL; kind++) {
-            if (strcmp(kind->name, name) == 0) {
-                kind->set();
-            }
-        }
+        for_each_kind(set_named, name);
     }
     wait_for_go();
     strcpy(list, names);
     for (char *name = strtok(list, ","); name != NULL; name = strtok(NULL, ",")) {
-        for (const struct kind *kind = kinds; kind->name != NULL; kind++) {
-            if (strcmp(kind->name, name) == 0 && kind->check != NULL) {
-                kind->check();
-            }
-        }
+        for_each_kind(check_named, name);
     }
     return finish(names);
 }
@@ -534,9 +569,7 @@ static int run_refused(int argc, char **argv) {
 static int print_kinds(int argc, char **argv) {
     (void)argc;
     (void)argv;
-    for (const struct kind *kind = kinds; kind->name != NULL; kind++) {
-        puts(kind->name);
-    }
+    for_each_kind(print, NULL);
     return 0;
 }
 

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kinds of things that cannot be carried, each as a function that makes it and one that tries whether it still works.
+#pragma once
+
+#include <stdbool.h>
+
+/// One kind.
+struct refused_kind {
+    const char *name;
+    /// Makes the thing and names what a message about it has to contain, by the `object_` functions.
+    void (*set)(void);
+    /// Tries whether it works as before; NULL where nothing can be tried.
+    void (*check)(void);
+};
+
+// Tables by subject, each ended by a row without a name.
+extern const struct refused_kind refused_code_kinds[];
+extern const struct refused_kind refused_path_kinds[];
+
+/// Prints one line that begins with `word`.
+void say(const char *word, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// Say what a message about the thing has to contain.
+void object_descriptor(int descriptor);
+void object_address(const void *address);
+
+/// Ends with the line `skip`: the machine does not have it, because of errno.
+void absent(const char *what) __attribute__((noreturn));
+/// Returns a descriptor that was got; else the machine does not have it.
+int have(int descriptor, const char *what);
+/// The same for a descriptor that a message has to name.
+int have_object(int descriptor, const char *what);
+
+/// Remembers the first thing that does not work any more.
+void check(bool right, const char *what);
+
+/// Path of `name` in the folder of the run; the text lives until the next call.
+char *refused_path(const char *name);
