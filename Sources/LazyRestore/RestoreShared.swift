@@ -7,22 +7,17 @@ internal import TLSSession
 
 /// What the threads of a restore share besides the memory.
 final class RestoreShared: Sendable {
-    /// Every thread ends when this is signalled.
-    let stop: EventDescriptor
     /// Why a page connection does not go on; for the thread that talks.
     let losses: Handover<SessionFailure>
     /// Pages received, bytes of them, faults: for the progress line.
     let bytesReceived = Atomic<UInt64>(0)
 
     private let victim = Lock<ProcessDescriptor?>(nil)
-    private let threads = Lock(0)
-    private let lastThreadEnded: EventDescriptor
-    private let traffic = Lock((received: UInt64(0), sent: UInt64(0)))
+    private let threads: SessionThreads
 
     init() throws(SystemCallError) {
-        stop = try EventDescriptor()
+        threads = try SessionThreads()
         losses = try Handover()
-        lastThreadEnded = try EventDescriptor()
     }
 
     /// Until ``copyRuns()``, a page connection that is lost kills this process: building may wait for a page that never comes.
@@ -41,54 +36,21 @@ final class RestoreShared: Sendable {
         losses.put(failure)
     }
 
+    /// Every thread ends when this is signalled.
+    var stop: EventDescriptor { threads.stop }
+
     /// Starts a thread that ends when ``stop`` is signalled.
     func start(_ name: String, _ body: sending @escaping () -> Void) throws(SystemCallError) {
-        threads.withLock { $0 += 1 }
-        do throws(SystemCallError) {
-            let thread = try NamedThread(name) { [self] in
-                body()
-                threadEnded()
-            }
-            thread.detach()
-        } catch {
-            threadEnded()
-            throw error
-        }
-    }
-
-    private func threadEnded() {
-        let left = threads.withLock { count in
-            count -= 1
-            return count
-        }
-        if left == 0 { lastThreadEnded.signal() }
+        try threads.start(name, body)
     }
 
     /// Ends all threads; returns whether they have.
     @discardableResult
-    func stopThreads(within limit: Duration) -> Bool {
-        stop.signal()
-        let deadline = Deadline.after(limit)
-        while threads.withLock({ $0 }) > 0 {
-            guard (try? lastThreadEnded.wait(until: deadline)) == true else { return false }
-            lastThreadEnded.drain()
-        }
-        return true
-    }
+    func stopThreads(within limit: Duration) -> Bool { threads.stopAll(within: limit) }
 
     /// Counts the bytes of a connection that has ended.
-    func ended(_ channel: FrameChannel) {
-        let received = channel.bytesReceived
-        let sent = channel.bytesSent
-        traffic.withLock { traffic in
-            traffic.received += received
-            traffic.sent += sent
-        }
-        channel.connection.close()
-    }
+    func ended(_ channel: FrameChannel) { threads.ended(channel) }
 
     /// Bytes of the connections that have ended.
-    var bytes: (received: UInt64, sent: UInt64) {
-        traffic.withLock { $0 }
-    }
+    var bytes: (received: UInt64, sent: UInt64) { threads.bytes }
 }

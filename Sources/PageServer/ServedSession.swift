@@ -17,26 +17,21 @@ final class ServedSession: Sendable {
     let controls: Handover<FrameChannel>
     /// Which pages exist and which were sent.
     let ledger: PageLedger
-    /// Every thread ends when this is signalled.
-    let stop: EventDescriptor
     /// The stream of pages may begin: the grant has been recorded, or the destination wants everything first.
     let streamMayBegin: EventDescriptor
 
     private let sessionStop: Lock<EventDescriptor>
     private let memory = Lock<(any SourceMemory)?>(nil)
-    private let threads = Lock(0)
-    private let lastThreadEnded: EventDescriptor
-    private let traffic = Lock((received: UInt64(0), sent: UInt64(0)))
+    private let threads: SessionThreads
 
     init(pid: Int32, spin: Duration) throws(SystemCallError) {
         self.pid = pid
         self.spin = spin
         controls = try Handover()
         ledger = try PageLedger()
-        stop = try EventDescriptor()
+        threads = try SessionThreads()
         sessionStop = Lock(try EventDescriptor())
         streamMayBegin = try EventDescriptor()
-        lastThreadEnded = try EventDescriptor()
     }
 
     /// Signalled when the present session ends, or everything does; what the connections of the session wait for besides their peer.
@@ -64,54 +59,25 @@ final class ServedSession: Sendable {
         memory.withLock { $0 = frozen }
     }
 
+    /// Every thread ends when this is signalled.
+    var stop: EventDescriptor { threads.stop }
+
     /// Starts a thread that ends when ``stop`` is signalled.
     func start(_ name: String, _ body: sending @escaping () -> Void) throws(SystemCallError) {
-        threads.withLock { $0 += 1 }
-        do throws(SystemCallError) {
-            let thread = try NamedThread(name) { [self] in
-                body()
-                threadEnded()
-            }
-            thread.detach()
-        } catch {
-            threadEnded()
-            throw error
-        }
-    }
-
-    private func threadEnded() {
-        let left = threads.withLock { count in
-            count -= 1
-            return count
-        }
-        if left == 0 { lastThreadEnded.signal() }
+        try threads.start(name, body)
     }
 
     /// Ends all threads; returns whether they have.
     func stopThreads(within limit: Duration) -> Bool {
+        // Before the connections, so that no thread takes this for the end of one session only.
         stop.signal()
         connectionStop.signal()
-        let deadline = Deadline.after(limit)
-        while threads.withLock({ $0 }) > 0 {
-            guard (try? lastThreadEnded.wait(until: deadline)) == true else { return false }
-            lastThreadEnded.drain()
-        }
-        return true
+        return threads.stopAll(within: limit)
     }
 
     /// Counts the bytes of a connection that has ended.
-    func ended(_ channel: FrameChannel) {
-        let received = channel.bytesReceived
-        let sent = channel.bytesSent
-        traffic.withLock { traffic in
-            traffic.received += received
-            traffic.sent += sent
-        }
-        channel.connection.close()
-    }
+    func ended(_ channel: FrameChannel) { threads.ended(channel) }
 
     /// Bytes of the connections that have ended.
-    var bytes: (received: UInt64, sent: UInt64) {
-        traffic.withLock { $0 }
-    }
+    var bytes: (received: UInt64, sent: UInt64) { threads.bytes }
 }
