@@ -27,29 +27,24 @@ public final class FrozenProcess {
     }
 
     private var state = State.frozen
-    private let group: TraceeGroup
-    private let threads: [ProcessDescriber.StoppedThread]
+    private let stopped: StoppedProcess
     private let process: ProcessDescriptor
-    private let memory: ProcessMemory
     private var eagerPieces: ArraySlice<EagerPlan.Piece>
 
     private init(_ describer: ProcessDescriber, _ plan: EagerPlan, _ process: ProcessDescriptor) {
-        let began = UInt64(clamping: describer.freezeBegan)
+        stopped = describer.process
+        freezeBegan = stopped.began.nanoseconds
         let now = MonotonicTime.now.nanoseconds
         var description = describer.description
-        description.machine.describingTime = now > began ? now - began : 0
+        description.machine.describingTime = now > freezeBegan ? now - freezeBegan : 0
         self.description = description
         pageSource = PageSource(
             pid: describer.pid,
             lazyRanges: description.memory.mappings.filter(\.isLazy).map(\.range),
             eagerPages: plan.lazyPages
         )
-        freezeBegan = began
         describedAt = now
-        group = describer.group
-        threads = describer.stopped
         self.process = process
-        memory = describer.memory
         eagerPieces = plan.pieces[...]
     }
 
@@ -95,36 +90,16 @@ public final class FrozenProcess {
 
     private static func freeze(_ pid: Int32, _ cache: ExaminationCache, _ timeout: Duration) throws -> FrozenProcess {
         let process = try ProcessDescriptor(pid: pid)
-        let memory = try ProcessMemory(pid: pid)
-        // Found while the process runs: its code does not move.
-        let injector = try SystemCallInjector(memory: memory)
-        let sample = try SleepSample.take(pid)
-        // A stop and an answer between two CPUs cost ten times as much as on one.
-        let affinity = try CPUAffinity.pin(to: ProcessStat.read(pid).processor)
-        defer { try? affinity.apply() }
-        let began = MonotonicTime.now
-        let group = try TraceeGroup.freeze(pid, deadline: .after(timeout))
-        let describer: ProcessDescriber
+        let stopped = try StoppedProcess.stop(pid, timeout: timeout)
         do {
-            describer = try ProcessDescriber(
-                group: group,
-                memory: memory,
-                injector: injector,
-                sample: sample,
-                cache: cache,
-                freezeBegan: began
-            )
-        } catch {
-            // The first error tells more.
-            try? group.thaw()
-            throw error
-        }
-        do {
+            let describer = try ProcessDescriber(stopped, cache: cache)
             try describer.describe()
-            return FrozenProcess(describer, try describer.planEagerPages(), process)
+            let frozen = FrozenProcess(describer, try describer.planEagerPages(), process)
+            stopped.leaveCPU()
+            return frozen
         } catch {
             // The first error tells more.
-            try? letGo(group, describer.stopped, memory, frozenFor: began.elapsed, runsOn: true)
+            try? stopped.letGo()
             throw error
         }
     }
@@ -142,7 +117,7 @@ public final class FrozenProcess {
             switch piece {
             case .memory(let range):
                 pages.address = range.lowerBound.rawValue
-                pages.bytes = try memory.read(range.lowerBound, count: Int(range.byteCount))
+                pages.bytes = try stopped.memory.read(range.lowerBound, count: Int(range.byteCount))
             case .object(let index, let access, let range):
                 pages.target = .sharedObject
                 pages.object = index
@@ -177,7 +152,7 @@ public final class FrozenProcess {
     public func thaw() throws(CheckpointError) {
         precondition(state == .frozen, "FrozenProcess: thawed after the grant, or after its end")
         state = .ended
-        try letGo(runsOn: !description.signals.stopped)
+        try letGo(runsOn: true)
     }
 
     /// Kills the process and waits until it is gone.
@@ -187,7 +162,7 @@ public final class FrozenProcess {
         precondition(state != .ended, "FrozenProcess: killed after its end")
         state = .ended
         try CheckpointError.translating(pageSource.pid, "kill") {
-            try group.kill(deadline: .after(Self.patience))
+            try stopped.group.kill(deadline: .after(Self.patience))
         }
     }
 
@@ -209,41 +184,16 @@ public final class FrozenProcess {
         let isCommitted = state == .granted && !description.signals.stopped
         state = .ended
         try CheckpointError.translating(pageSource.pid, "continue") {
-            if isCommitted { try Self.swallowStop(group.leader) }
+            if isCommitted { try Self.swallowStop(stopped.group.leader) }
         }
-        try letGo(runsOn: !description.signals.stopped)
+        try letGo(runsOn: true)
     }
 
     /// How long the kernel may take to end a process, or to bring a thread to its next stop.
     private static let patience = Duration.seconds(10)
 
     private func letGo(runsOn: Bool) throws(CheckpointError) {
-        let began = MonotonicTime(nanoseconds: freezeBegan)
-        try CheckpointError.translating(pageSource.pid, "let go of") {
-            try Self.letGo(group, threads, memory, frozenFor: began.elapsed, runsOn: runsOn)
-        }
-    }
-
-    /// Gives back what the freeze took from calls that the kernel does not restart, and detaches.
-    ///
-    /// - Parameter runsOn: whether the threads go on at once, and do not stay stopped by a signal.
-    private static func letGo(
-        _ group: TraceeGroup,
-        _ threads: [ProcessDescriber.StoppedThread],
-        _ memory: ProcessMemory,
-        frozenFor time: Duration,
-        runsOn: Bool
-    ) throws {
-        let passed = time.components.seconds * 1_000_000_000 + time.components.attoseconds / 1_000_000_000
-        for thread in threads where thread.continuation == .again {
-            let timeLeft = thread.timeLeft < 0 ? -1 : max(0, thread.timeLeft - passed)
-            guard let registers = Registers(words: thread.call.rewound(timeLeft: timeLeft)) else { continue }
-            // A thread that has been killed needs none.
-            try? thread.tracee.setRegisters(registers)
-            guard runsOn, timeLeft >= 0 else { continue }
-            TimedCall(thread.call, timeLeft: timeLeft)?.goOn(thread.tracee, of: group, in: memory)
-        }
-        try group.thaw()
+        try CheckpointError.translating(pageSource.pid, "let go of") { try stopped.letGo(runsOn: runsOn) }
     }
 
     /// Takes the SIGSTOP of ``commitGranted()`` out of the queue: one thread stands before its delivery, and is let go without it.

@@ -13,7 +13,7 @@ extension ProcessDescriber {
         machine.extendedStateComponents = clinux_xcr0()
         let offsets = try clockOffsets()
         // The clock of the freeze: what time-outs and timers are counted from.
-        machine.monotonicClock = freezeBegan &+ offsets.monotonic
+        machine.monotonicClock = Int64(clamping: process.began.nanoseconds) &+ offsets.monotonic
         machine.bootClock = BootTime.now &+ offsets.boot
         description.machine = machine
     }

@@ -9,10 +9,11 @@ extension ProcessDescriber {
     /// Asks all threads at once and describes them, and what the process has once.
     func askThreads() throws {
         let timers = try PosixTimerEntry.read(pid)
+        let stopped = process.threads
         var questions = stopped.map { _ in ThreadQuestions() }
         let processQuestions = questions[0].addProcessQuestions(timers: timers)
         let work = zip(stopped, questions).map { ($0.tracee, $1.batch) }
-        let injector = injector
+        let injector = process.injector
         let results = try injector.withArea(byteCount: areaBytes(timers.count), on: stopped[0].tracee) {
             () throws(TraceError) in
             let results = try injector.runOnAll(work)
@@ -33,13 +34,13 @@ extension ProcessDescriber {
             try describe(thread, status, answers)
         }
         read(processQuestions, results[0], timers)
-        description.signals.pending = try group.leader.pendingSignals(shared: true).map(Self.information)
-        description.signals.stopped = stopped.contains { $0.isGroupStopped }
+        description.signals.pending = try process.group.leader.pendingSignals(shared: true).map(Self.information)
+        description.signals.stopped = process.wasStoppedBySignal
     }
 
     /// Room for the batches of all threads: 64 bytes a call, and what the calls fill.
     private func areaBytes(_ timers: Int) -> Int {
-        (32 << 10) + 256 * timers + 1024 * stopped.count
+        (32 << 10) + 256 * timers + 1024 * process.threads.count
     }
 
     /// mlockall(MCL_FUTURE) shows in new mappings only: in the memory for the batches.
@@ -85,7 +86,7 @@ extension ProcessDescriber {
         thread.scheduling.affinity = try ThreadAttributes.affinity(of: tracee.tid)
         thread.scheduling.ioPriority = try ThreadAttributes.ioPriority(of: tracee.tid)
         thread.timerSlack = answers.timerSlack
-        thread.interruptedCall = interruptedCall(of: stopped, status)
+        thread.interruptedCall = interruptedCall(of: stopped)
         description.machine.extendedStateSize = UInt32(thread.extendedState.count)
         description.threads.append(thread)
     }

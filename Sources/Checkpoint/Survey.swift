@@ -29,8 +29,14 @@ struct Survey {
 
     /// Looks at everything.
     ///
+    /// - Parameter known: the status of threads, where it was read behind the stop.
     /// - Throws: `TraceError` and `SystemCallError`; findings are no errors.
-    static func take(_ pid: Int32, _ phase: Phase, cache: inout ExaminationCache) throws -> Survey {
+    static func take(
+        _ pid: Int32,
+        _ phase: Phase,
+        cache: inout ExaminationCache,
+        known: [Int32: ProcessStatus] = [:]
+    ) throws -> Survey {
         var survey = Survey(
             pid: pid,
             phase: phase,
@@ -43,7 +49,7 @@ struct Survey {
                 "the first thread of process \(pid) has ended"
             )
         }
-        try survey.surveyThreads()
+        try survey.surveyThreads(known)
         if phase == .running {
             try survey.surveyRelations()
             try survey.surveyProgram()
@@ -69,11 +75,12 @@ struct Survey {
 
     // MARK: Threads and relations
 
-    private mutating func surveyThreads() throws {
+    private mutating func surveyThreads(_ known: [Int32: ProcessStatus]) throws {
         let ids = try ProcFile.threads(of: pid)
         for tid in [pid] + ids.filter({ $0 != pid }) {
             let status: ProcessStatus
-            do { status = tid == pid ? self.status : try ProcessStatus.read(pid, thread: tid) } catch {
+            let seen = known[tid] ?? (tid == pid ? self.status : nil)
+            do { status = if let seen { seen } else { try ProcessStatus.read(pid, thread: tid) } } catch {
                 // Threads come and go while the process runs.
                 if phase == .running && error.code == .gone { continue }
                 throw error

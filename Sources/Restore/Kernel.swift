@@ -6,8 +6,6 @@ enum Kernel {
     static let moveTo: UInt64 = 1 | 2
     /// MADV_GUARD_INSTALL (Linux 6.13).
     static let guardInstall: UInt64 = 102
-    /// epoll_pwait2(2) (Linux 5.11).
-    static let epollWaitNanoseconds: Int32 = 441
     /// mseal(2) (Linux 6.10).
     static let sealMapping: Int32 = 462
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import ProcessImage
+#if arch(x86_64)
 
 /// What the registers of a stopped thread show of the system call that the stop interrupted.
 ///
 /// Facts of Linux on x86-64: a call that a stop interrupts shows the kernel's own -512 … -516, which the kernel turns into a restart
 /// when the thread goes on, or -EINTR when it cannot restart it. Outside of a call orig_rax is -1.
-struct StoppedCall: Hashable {
+public struct StoppedCall: Hashable, Sendable {
     /// Words of `struct user_regs_struct`.
-    enum Register: Int {
+    public enum Register: Int, Sendable {
         case r10 = 7
         case r8 = 9
         case rax = 10
@@ -52,7 +52,7 @@ struct StoppedCall: Hashable {
     }
 
     /// How the call goes on.
-    enum Continuation: Hashable {
+    public enum Continuation: Hashable, Sendable {
         /// The thread was in its own code, or its call is done.
         case none
         /// The kernel makes the call again from the registers.
@@ -64,29 +64,37 @@ struct StoppedCall: Hashable {
     }
 
     /// As the thread stopped.
-    let registers: [UInt64]
+    public let registers: [UInt64]
 
     /// Looks at the 27 words of PTRACE_GETREGS.
-    init(registers: [UInt64]) {
+    public init(registers: [UInt64]) {
         self.registers = registers
     }
 
     /// The value of a register; 0 when the array is too short.
-    subscript(_ register: Register) -> UInt64 {
+    public subscript(_ register: Register) -> UInt64 {
         registers.indices.contains(register.rawValue) ? registers[register.rawValue] : 0
     }
 
     /// The number of the call as the registers have it.
-    var number: UInt64 { self[.origRax] }
+    public var number: UInt64 { self[.origRax] }
 
     /// Whether the thread runs 64-bit code (CS of Linux on x86-64).
-    var is64Bit: Bool { self[.cs] & 0xffff == 0x33 }
+    public var is64Bit: Bool { self[.cs] & 0xffff == 0x33 }
 
     /// Calls that end with -EINTR although nothing but the stop happened, and that may be made again: they have taken nothing yet.
     private static let repeatable: Set<UInt64> = [
         Number.epollWait, Number.epollPwait, Number.epollPwait2, Number.sigtimedwait, Number.semop, Number.semtimedop,
         Number.select, Number.pselect6, Number.ppoll,
     ]
+
+    /// Whether the call ends with an -EINTR that may be the doing of the stop alone.
+    var isEndedByStop: Bool {
+        Int64(bitPattern: self[.rax]) == -4 && Self.repeatable.contains(number)
+    }
+
+    /// Whether the call had been interrupted before: restart_syscall(2) hides which one it is.
+    var isRestarted: Bool { number == Number.restartSyscall }
 
     /// How the call goes on.
     ///
@@ -96,12 +104,10 @@ struct StoppedCall: Hashable {
     func continuation(handlerPending: Bool, groupStopped: Bool) -> Continuation {
         guard Int64(bitPattern: self[.origRax]) >= 0 else { return .none }
         switch Int64(bitPattern: self[.rax]) {
-        case -512, -513, -514: return .byKernel
-        case -516: return .restartBlock
-        case -4:
-            let isOurs = Self.repeatable.contains(number) && !handlerPending && !groupStopped
-            return isOurs ? .again : .none
-        default: return .none
+        case RestartCode.restartSystemCall, RestartCode.restartNoInterrupt, RestartCode.restartNoHandler:
+            return .byKernel
+        case RestartCode.restartBlock: return .restartBlock
+        default: return isEndedByStop && !handlerPending && !groupStopped ? .again : .none
         }
     }
 
@@ -149,8 +155,8 @@ struct StoppedCall: Hashable {
     /// - Parameter timeLeft: nanoseconds; for epoll_wait(2), whose time-out is a number in a register, the rest of it.
     func rewound(timeLeft: Int64) -> [UInt64] {
         var result = registers
-        // The instruction is `syscall`, 2 bytes; orig_rax -1 keeps the kernel from applying a restart of its own.
-        result[Register.rip.rawValue] &-= 2
+        // orig_rax -1 keeps the kernel from applying a restart of its own.
+        result[Register.rip.rawValue] &-= UInt64(BatchCode.systemCallInstruction.count)
         result[Register.rax.rawValue] = number
         result[Register.origRax.rawValue] = .max
         let hasRegister = number == Number.epollWait || number == Number.epollPwait
@@ -160,3 +166,4 @@ struct StoppedCall: Hashable {
         return result
     }
 }
+#endif

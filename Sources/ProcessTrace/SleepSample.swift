@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import ProcessTrace
 
 /// Where the threads of a process sleep and since when, seen just before they are stopped: the stop wakes them.
 struct SleepSample {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Testing
 
-@testable import Checkpoint
+@testable import ProcessTrace
 
 /// What the registers of a stopped thread say of its call.
 @Suite(.timeLimit(.minutes(1)))
