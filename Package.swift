@@ -65,6 +65,11 @@ let package = Package(
             dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessImage", "ProcessTrace", "Userfaultfd"],
             swiftSettings: strict
         ),
+        .target(
+            name: "DirtyTracking",
+            dependencies: ["CLinux", "LinuxSystem", "Paging", "ProcessTrace", "Userfaultfd"],
+            swiftSettings: strict
+        ),
         // Layer 6
         .target(
             name: "PageServer",
@@ -157,6 +162,14 @@ let package = Package(
             dependencies: [
                 "Checkpoint", "ProcessImage", "ProcessTrace", "LinuxSystem", "CLinux", "Paging",
                 "TestSupport", "Victim",
+            ],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "DirtyTrackingTests",
+            dependencies: [
+                "DirtyTracking", "ProcessTrace", "Userfaultfd", "LinuxSystem", "CLinux", "Paging", "TestSupport",
+                "Victim",
             ],
             swiftSettings: strict
         ),

@@ -50,16 +50,21 @@ public final class StoppedProcess {
     /// - Parameters:
     ///   - pid: a process that runs 64-bit code and has no sockets. recv(2) and its like with SO_RCVTIMEO or SO_SNDTIMEO show an
     ///     EINTR that cannot be told from others.
+    ///   - options: of PTRACE_SEIZE.
     ///   - timeout: how long stopping all threads may take; the process is let go when it passes.
     /// - Throws: ``TraceError``; the process runs on.
-    public static func stop(_ pid: Int32, timeout: Duration) throws(TraceError) -> StoppedProcess {
+    public static func stop(
+        _ pid: Int32,
+        options: TraceOptions = [],
+        timeout: Duration
+    ) throws(TraceError) -> StoppedProcess {
         // Found while the process runs: its code does not move.
         let injector = try SystemCallInjector(memory: ProcessMemory(pid: pid))
         let sample = try SleepSample.take(pid)
         let affinity = try moveToCPU(of: pid)
         do throws(TraceError) {
             let began = MonotonicTime.now
-            let group = try TraceeGroup.freeze(pid, deadline: .after(timeout))
+            let group = try TraceeGroup.freeze(pid, options: options, deadline: .after(timeout))
             do throws(TraceError) {
                 let threads = try look(group, injector.memory, sample, began)
                 return StoppedProcess(group, injector, threads, began: began, affinity: affinity)

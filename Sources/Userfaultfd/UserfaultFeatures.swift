@@ -40,6 +40,9 @@ public struct UserfaultFeatures: OptionSet, Hashable, Sendable {
     public static let lazyRestore: Self = [
         .eventFork, .eventRemap, .eventRemove, .eventUnmap, .missingShmem, .threadID,
     ]
+
+    /// Writes are noted by the kernel and nothing is ever delivered, so nobody has to read messages.
+    public static let writeTracking: Self = [.writeProtect, .writeProtectAsync, .writeProtectShmem]
 }
 
 /// Modes of a registration; a new one replaces the old ones, so the union is passed always.

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LinuxSystem
+internal import Paging
+internal import ProcessTrace
+internal import Userfaultfd
+
+/// Mappings without a gap between them that are looked at in the same way.
+struct ArmingPiece {
+    var pages: Range<UInt64>
+    var members: Range<Int>
+    /// All that is there is new.
+    var isFresh: Bool
+}
+
+extension WriteProtectRounds {
+    /// Cuts a span at its gaps, where another mapping may appear at any time, and where registered mappings meet new ones.
+    func pieces(
+        of span: MappingSpan,
+        in mappings: TrackedMappings,
+        fresh: Set<Int>,
+        without others: [Int]
+    ) -> [ArmingPiece] {
+        var pieces: [ArmingPiece] = []
+        let others = Set(others)
+        for index in span.members where !others.contains(index) {
+            let pages = mappings.list[index].range.pageNumbers
+            let isFresh = fresh.contains(index)
+            if let last = pieces.last, last.pages.upperBound == pages.lowerBound, last.isFresh == isFresh,
+                last.members.upperBound == index
+            {
+                pieces[pieces.count - 1].pages = last.pages.lowerBound..<pages.upperBound
+                pieces[pieces.count - 1].members = last.members.lowerBound..<index + 1
+            } else {
+                pieces.append(ArmingPiece(pages: pages, members: index..<index + 1, isFresh: isFresh))
+            }
+        }
+        return pieces
+    }
+
+    /// Arms what was written, or all that is there, and reports it.
+    func arm(
+        _ piece: ArmingPiece,
+        _ content: MappingContent,
+        in mappings: TrackedMappings,
+        _ round: inout TrackerRound
+    ) throws(TrackingError) {
+        if piece.isFresh { round.dropped.formUnion(reported, in: piece.pages) }
+        let query = piece.isFresh ? queries.data(content) : queries.writtenData(content)
+        switch arming {
+        case .scan: try armByScan(piece, content, query, &round)
+        case .ioctl: try armByCall(piece, query, in: mappings, &round)
+        }
+    }
+
+    private func armByScan(
+        _ piece: ArmingPiece,
+        _ content: MappingContent,
+        _ query: PageQuery,
+        _ round: inout TrackerRound
+    ) throws(TrackingError) {
+        do {
+            try scanning(piece.pages, query.arming(checking: true)) { pages, _ in round.written.insert(pages) }
+        } catch {
+            guard error.cause?.errno == .perm else { throw failure(error, "look at the pages of") }
+            // A mapping was replaced meanwhile. What the call that failed had armed it did not report, so all pages count as
+            // written; those of the new mapping are skipped, and found unregistered in the next round.
+            round.dropped.formUnion(reported, in: piece.pages)
+            let query = queries.data(content).arming(checking: false)
+            try scan(piece.pages, query) { pages, _ in round.written.insert(pages) }
+        }
+    }
+
+    private func armByCall(
+        _ piece: ArmingPiece,
+        _ query: PageQuery,
+        in mappings: TrackedMappings,
+        _ round: inout TrackerRound
+    ) throws(TrackingError) {
+        var found = PageSet()
+        try scan(piece.pages, query) { pages, _ in found.insert(pages) }
+        for index in piece.members {
+            // Older kernels take a range within one mapping only.
+            var rest = mappings.list[index].range.pageNumbers
+            while let run = found.nextRun(in: rest) {
+                rest = run.upperBound..<rest.upperBound
+                if try arm(AddressRange(pageNumbers: run)) {
+                    round.written.insert(run)
+                } else {
+                    // Replaced meanwhile: found written in the next round.
+                    round.dropped.formUnion(reported, in: run)
+                }
+            }
+        }
+    }
+
+    /// How often arming is tried again while the process is changing its address space.
+    private static var changeLimit: Int { 10_000 }
+
+    /// False when the range is not registered any more.
+    private func arm(_ range: AddressRange) throws(TrackingError) -> Bool {
+        for _ in 0..<Self.changeLimit {
+            let outcome = try TrackingError.translatingCall(pid, "track the writes of") { () throws(SystemCallError) in
+                try uffd.writeProtect(range, armed: true)
+            }
+            switch outcome {
+            case .installed: return true
+            case .vanished, .alreadyPresent: return false
+            case .targetGone: try checkAlive()
+            case .interrupted, .partial: continue
+            }
+        }
+        throw TrackingError(.tryAgain, "process \(pid) changes its mappings faster than they are looked at: try again")
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LinuxSystem
+internal import Paging
+internal import ProcessTrace
+internal import Userfaultfd
+
+/// How pages are armed.
+enum Arming: Sendable {
+    /// By PAGEMAP_SCAN, in the step that reports them (asynchronous write protection only).
+    case scan
+    /// By UFFDIO_WRITEPROTECT.
+    case ioctl
+}
+
+/// The rounds of a process whose mappings are registered for write protection.
+///
+/// What is told of a page rests on two things that the kernel keeps in one place each: whether the mapping is registered, and whether
+/// the page is armed. A mapping that is replaced, moved or made anew has neither, so its pages show as written.
+struct WriteProtectRounds: ~Copyable {
+    let pid: Int32
+    let scope: TrackingScope
+    let uffd: Userfaultfd
+    let arming: Arming
+    let queries: PageQueries
+    /// Whether the kernel shows whole huge pages that were thrown away under ``PageQueries/writtenOrGone``.
+    let seesHugeHoles: Bool
+    let process: ProcessDescriptor
+    let pagemap: Pagemap
+    let buffer = ScanBuffer()
+
+    /// The mappings of the last round.
+    private var mappings = TrackedMappings()
+    /// Pages of which an earlier round has said that they hold data, and whose copies still stand.
+    private(set) var reported = PageSet()
+    private var isFirst = true
+
+    init(
+        pid: Int32,
+        process: ProcessDescriptor,
+        scope: TrackingScope,
+        uffd: consuming Userfaultfd,
+        arming: Arming,
+        queries: PageQueries,
+        seesHugeHoles: Bool
+    ) throws(TraceError) {
+        self.pid = pid
+        self.process = process
+        self.scope = scope
+        self.uffd = uffd
+        self.arming = arming
+        self.queries = queries
+        self.seesHugeHoles = seesHugeHoles
+        pagemap = try Pagemap(pid: pid)
+    }
+
+    /// Registers all mappings that are there, so that somebody else's registration is met before anything else happens.
+    func registerAll() throws(TrackingError) {
+        let current = try readMappings()
+        for span in current.spans { _ = try register(span, of: current) }
+        try checkAlive()
+    }
+
+    /// Looks at the running process and arms what it reports.
+    mutating func round() throws(TrackingError) -> TrackerRound {
+        let began = MonotonicTime.now
+        let current = try readMappings()
+        var round = TrackerRound()
+        round.dropped = current.replaced(reported, since: mappings)
+        for span in current.spans {
+            // Before they are registered, or they could not be told from those that were.
+            let fresh = isFirst ? Set(span.members) : try unregisteredMembers(of: span, in: current)
+            let others = try register(span, of: current)
+            for piece in pieces(of: span, in: current, fresh: fresh, without: others) {
+                try arm(piece, span.content, in: current, &round)
+            }
+            for index in others { round.dropped.formUnion(reported, in: current.list[index].range.pageNumbers) }
+            try findLost(in: span, &round)
+        }
+        try checkAlive()
+        reported.subtract(round.dropped)
+        reported.formUnion(round.written)
+        mappings = current
+        isFirst = false
+        round.presentPages = reported.count
+        round.mappings = current.writes(round.written, present: reported)
+        round.scanTime = began.elapsed
+        return round
+    }
+
+    /// Looks at the stopped process and arms nothing.
+    func finalRound(_ entries: [MapEntry]?) throws(TrackingError) -> TrackerRound {
+        let began = MonotonicTime.now
+        let current = if let entries { TrackedMappings(entries, scope: scope) } else { try readMappings() }
+        var round = TrackerRound()
+        round.dropped = current.replaced(reported, since: mappings)
+        for span in current.spans {
+            if arming == .scan { try collectUnregistered(span, in: current, &round) }
+            if seesHugeHoles { try lookAtSuspects(span, &round) } else { try lookAtAll(span, &round) }
+        }
+        try checkAlive()
+        var present = reported
+        present.subtract(round.dropped)
+        present.formUnion(round.written)
+        round.presentPages = present.count
+        round.scanTime = began.elapsed
+        return round
+    }
+
+    // MARK: Asking
+
+    func readMappings() throws(TrackingError) -> TrackedMappings {
+        let entries: [MapEntry]
+        do { entries = try ProcessMaps.read(pid) } catch { throw failure(error, "read the mappings of") }
+        guard !entries.isEmpty else {
+            throw TrackingError(.noSuchProcess, "process \(pid) has ended, or its first thread has")
+        }
+        return TrackedMappings(entries, scope: scope)
+    }
+
+    /// The words for an error of a look.
+    func failure(_ error: TraceError, _ action: String) -> TrackingError {
+        error.code == .gone ? gone(error.cause) : TrackingError.of(error, pid: pid, doing: action)
+    }
+
+    private func gone(_ cause: SystemCallError? = nil) -> TrackingError {
+        let hasEnded = (try? process.waitForEnd(until: .immediate)) ?? true
+        let what = hasEnded ? "has ended" : "has executed another program"
+        return TrackingError(.noSuchProcess, "process \(pid) \(what)", cause: cause)
+    }
+
+    /// An address space that is gone shows no page at all, so every look at it ends with this question.
+    func checkAlive() throws(TrackingError) {
+        let nowhere = AddressRange(VirtualAddress(PageSize.base), VirtualAddress(2 * PageSize.base))
+        let outcome = try TrackingError.translatingCall(pid, "track the writes of") { () throws(SystemCallError) in
+            try uffd.writeProtect(nowhere, armed: false)
+        }
+        if outcome == .targetGone { throw gone() }
+    }
+
+    func scan(
+        _ pages: Range<UInt64>,
+        _ query: PageQuery,
+        _ body: (Range<UInt64>, PageCategories) -> Void
+    ) throws(TrackingError) {
+        do { try scanning(pages, query, body) } catch { throw failure(error, "look at the pages of") }
+    }
+
+    func scanning(
+        _ pages: Range<UInt64>,
+        _ query: PageQuery,
+        _ body: (Range<UInt64>, PageCategories) -> Void
+    ) throws(TraceError) {
+        guard !pages.isEmpty else { return }
+        try pagemap.scan(AddressRange(pageNumbers: pages), query, using: buffer) { region in
+            body(region.range.pageNumbers, region.categories)
+        }
+    }
+}
