@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/statfs.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -72,5 +73,10 @@ int64_t clinux_seek_data(int descriptor, int64_t offset) {
 
 int64_t clinux_seek_hole(int descriptor, int64_t offset) {
     off_t result = lseek(descriptor, offset, SEEK_HOLE);
+    return result < 0 ? -errno : result;
+}
+
+int clinux_memfd_create(const char *name) {
+    int result = memfd_create(name, MFD_CLOEXEC);
     return result < 0 ? -errno : result;
 }

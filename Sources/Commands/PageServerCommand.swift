@@ -42,6 +42,12 @@ struct PageServerCommand: ParsableCommand {
     )
     var allow: [String] = []
 
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Let the restorer fetch pages while the process still runs, where the kernel can track writes."
+    )
+    var preCopy = true
+
     @Option(
         name: .long,
         help: ArgumentHelp(
@@ -81,6 +87,7 @@ struct PageServerCommand: ParsableCommand {
         options.port = port
         options.tls = tls.location
         options.allow = allow
+        options.preCopy = preCopy
         options.onComplete = onComplete.action
         options.hold = hold.map { .seconds($0) }
         let report = try SessionReport(options: reporting, logger: logging.makeLogger())

@@ -50,6 +50,30 @@ struct RestoreCommand: ParsableCommand {
     var eager = false
 
     @Flag(
+        name: .customLong("no-pre-copy"),
+        help: "Fetch nothing before the process is frozen; as '--pre-copy-rounds 0'."
+    )
+    var noPreCopy = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Fetch pages in at most so many rounds while the process still runs at the source.",
+            valueName: "n"
+        )
+    )
+    var preCopyRounds: UInt32 = 8
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Freeze the process as soon as what is left to fetch takes no longer than this.",
+            valueName: "milliseconds"
+        )
+    )
+    var maxPause: UInt32 = 50
+
+    @Flag(
         name: .long,
         help: "Return 0 as soon as the process runs; a daemon fetches the rest and ends when everything is there."
     )
@@ -80,6 +104,9 @@ struct RestoreCommand: ParsableCommand {
     func validate() throws {
         guard port > 0 else { throw ValidationError("'--port' must be the port that the page server names.") }
         guard !address.isEmpty else { throw ValidationError("'--address' needs a name or an address.") }
+        guard preCopyRounds <= RestoreOptions.maximumPreCopyRounds else {
+            throw ValidationError("'--pre-copy-rounds' must be at most \(RestoreOptions.maximumPreCopyRounds).")
+        }
     }
 
     func run() throws {
@@ -137,6 +164,8 @@ struct RestoreCommand: ParsableCommand {
         options.serverName = serverName
         options.newPIDNamespace = newPIDNamespace
         options.eager = eager
+        options.preCopyRounds = noPreCopy ? 0 : preCopyRounds
+        options.maximumPause = .milliseconds(maxPause)
         options.attached = !detach
         return options
     }

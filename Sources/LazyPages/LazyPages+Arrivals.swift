@@ -106,6 +106,7 @@ extension LazyPages {
         where isMapComplete ? outstanding.remove(page) : early.insert(page) {
             bits |= 1 << UInt64(index)
         }
+        if !local.isEmpty { local.remove(pages) }
         return FirstArrivals(bits: bits)
     }
 

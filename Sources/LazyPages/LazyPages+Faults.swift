@@ -41,6 +41,9 @@ public enum FaultAction: Hashable, Sendable {
     /// mapping install the first alone; when the kernel says EAGAIN read the events and ask about the fault again.
     /// Nothing is reported back.
     case installZeros(ZeroFill)
+    /// The bytes of these pages at the source are here: enter them with ``LazyPages/pagesArrived(_:)`` and install them,
+    /// under the same hold of the lock. They never cross a 2 MiB boundary.
+    case installLocally(PageRequest)
     /// Nothing: the page has been asked for, its install will wake the thread.
     case awaitPendingReply
     /// Nothing: the address space has ended.
@@ -73,6 +76,7 @@ extension LazyPages {
             counters.awaited += 1
             return .awaitPendingReply
         }
+        if local.contains(source) { return installLocally(source, to: segment.sourcePages.upperBound) }
         return request(source, to: segment.sourcePages.upperBound, in: index, at: page)
     }
 
@@ -121,11 +125,19 @@ extension LazyPages {
         return page - source
     }
 
+    private mutating func installLocally(_ source: UInt64, to limit: UInt64) -> FaultAction {
+        counters.localFaults += 1
+        let endOfBlock = (source | 511) + 1
+        let window = source..<min(limit, endOfBlock, source + limits.localPages)
+        let count = UInt32(truncatingIfNeeded: local.nextRun(in: window)?.count ?? 1)
+        return .installLocally(PageRequest(address: VirtualAddress(pageNumber: source), count: count))
+    }
+
     private mutating func request(_ source: UInt64, to limit: UInt64, in index: Int, at page: UInt64) -> FaultAction {
         let window = spaces[index].streams.window(at: page, limit: limits.requestedPages)
         let end = min(limit, source + window)
         var last = source + 1
-        while last < end, !requested.contains(last), !isZero(last, in: index),
+        while last < end, !requested.contains(last), !local.contains(last), !isZero(last, in: index),
             spaces[index].owes(last, isMapComplete: isMapComplete)
         {
             last += 1

@@ -11,7 +11,7 @@ internal import Paging
 ///
 /// | state | a fault is answered by | ends by |
 /// |---|---|---|
-/// | owed | a request to the source, or waiting for one that is under way | an install; dropped by removal |
+/// | owed | a request to the source, waiting for one that is under way, or what was pre-copied | an install; dropped by removal |
 /// | installed | asking again (a stale message does no harm: the copy says "already present") | dropped by removal |
 /// | dropped (MADV_DONTNEED, MADV_FREE) | zeros, for ever: data of the source that comes later is never installed | |
 /// | absent (not in the page map) | zeros | |
@@ -40,6 +40,8 @@ public struct LazyPages: ~Copyable, Sendable {
         public var requestedPages: UInt64 = 32
         /// Most zero pages installed for one fault.
         public var zeroPages: UInt64 = 16
+        /// Most pre-copied pages installed for one fault; at most 64.
+        public var localPages: UInt64 = 16
 
         /// The usual bounds.
         public init() {}
@@ -57,6 +59,8 @@ public struct LazyPages: ~Copyable, Sendable {
         public var awaited: UInt64 = 0
         /// Faults answered with zeros at once.
         public var zeroFaults: UInt64 = 0
+        /// Faults answered with pages that were pre-copied.
+        public var localFaults: UInt64 = 0
         /// Installed from the source, in all address spaces.
         public var installed: UInt64 = 0
         /// Found to be present when they were to be installed.
@@ -82,6 +86,8 @@ public struct LazyPages: ~Copyable, Sendable {
     var outstanding = PageSet()
     /// Source pages asked for and not yet answered and installed.
     var requested = PageSet()
+    /// Outstanding source pages whose bytes were pre-copied and are right: they need not be asked for.
+    var local = PageSet()
 
     /// What has been decided so far.
     public internal(set) var counters = Counters()
@@ -94,6 +100,7 @@ public struct LazyPages: ~Copyable, Sendable {
     ///   - limits: Bounds.
     public init(segments: [Segment], limits: Limits = Limits()) {
         precondition((1...64).contains(limits.requestedPages) && limits.zeroPages > 0, "LazyPages: limits")
+        precondition((1...64).contains(limits.localPages), "LazyPages: limits")
         self.limits = limits
         let table = SegmentTable(segments)
         self.extents = Self.joined(table.byDestination)

@@ -26,6 +26,9 @@ struct BulkThread {
                 case .nothing: continue
                 case .pages(let frame): try take(frame, channel)
                 case .message(.pageMap(let runs, let isLast)): try memory.mapArrived(runs, isLast: isLast)
+                case .message(.preCopyMap(let runs, let isLast)):
+                    try memory.preCopyMapArrived(runs)
+                    if isLast { try installStaged() }
                 case .message(.drained(let pages)): try checkDrained(pages)
                 case .message(let message): throw ChannelError.unexpected(message.kind)
                 }
@@ -42,15 +45,18 @@ struct BulkThread {
         switch frame.kind {
         case .pageRun: content = .data
         case .zeroRun: content = .zeros
-        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
-            .built, .grant,
-            .running, .complete, .acknowledged, .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageMap,
-            .drained:
+        default:
             throw ChannelError.unexpected(frame.kind)
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
         try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
+    }
+
+    /// From now on what was pre-copied is installed besides.
+    private func installStaged() throws(SystemCallError) {
+        let thread = StagedThread(memory: memory, shared: shared)
+        try shared.start("staged") { thread.run() }
     }
 
     /// The source says that it has sent everything on one connection or the other; what is under way on the other still comes.

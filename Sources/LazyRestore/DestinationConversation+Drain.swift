@@ -248,14 +248,17 @@ extension DestinationConversation {
         let figures = memory.with(.fault) { state in
             (
                 total: state.books.mappedPages, arrived: state.books.arrivedPages, zero: state.zeroPages,
-                stale: state.stalePages, demanded: state.books.counters.demanded, stalls: state.stalls
+                stale: state.stalePages, demanded: state.books.counters.demanded, stalls: state.stalls,
+                preCopied: state.preCopiedPages
             )
         }
         statistics.pages.total = figures.total
         statistics.pages.zero = figures.zero
         statistics.pages.stale = figures.stale
-        statistics.pages.demanded = min(figures.demanded, figures.arrived)
-        statistics.pages.prefetched = figures.arrived - statistics.pages.demanded
+        statistics.pages.preCopied = figures.preCopied
+        let asked = figures.arrived - min(figures.arrived, figures.preCopied)
+        statistics.pages.demanded = min(figures.demanded, asked)
+        statistics.pages.prefetched = asked - statistics.pages.demanded
         statistics.latency = figures.stalls.latency
         statistics.stallTotal = .nanoseconds(Int64(clamping: figures.stalls.total))
         statistics.stallUnion = .nanoseconds(Int64(clamping: figures.stalls.union))

@@ -20,6 +20,7 @@ final class DestinationConversation {
         static let completed: UInt64 = 2
         static let exit: UInt64 = 3
         static let guardian: UInt64 = 4
+        static let preCopy: UInt64 = 5
     }
 
     /// How long a fault thread looks for the next fault before it goes to sleep, where there is a CPU to do so on.
@@ -105,14 +106,15 @@ extension DestinationConversation {
         let (control, session) = try link.open(.control)
         try attach(control)
         let (fault, _) = try link.open(.fault, session: session)
-        let (bulk, _) = try link.open(.bulk, session: session)
+        let bulk = try Self.handover(try link.open(.bulk, session: session).channel)
+        let staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
         froze = MonotonicTime.now
         try send(.describe(options.eager ? .eager : []))
         let description = try receiveDescription()
         let partial = try begin(description)
         let eager = try receiveEagerPages(partial)
         try told { () throws(RestoreError) in try partial.register() }
-        try serveMemory(partial, Self.segments(partial, description, without: eager), fault, bulk)
+        try serveMemory(partial, Self.segments(partial, description, without: eager), staged, fault, bulk)
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
         guard case .sendBuilt = commit.built() else {
@@ -120,6 +122,17 @@ extension DestinationConversation {
         }
         try send(.built)
         return try waitForGrant()
+    }
+
+    /// A connection on its way from one thread to the next.
+    private static func handover(_ channel: sending FrameChannel) throws(SessionFailure) -> Handover<FrameChannel> {
+        do throws(SystemCallError) {
+            let handover = try Handover<FrameChannel>()
+            handover.put(channel)
+            return handover
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
     }
 
     private func attach(_ control: FrameChannel) throws(SessionFailure) {
@@ -146,7 +159,7 @@ extension DestinationConversation {
         return partial
     }
 
-    private func send(_ message: Message) throws(SessionFailure) {
+    func send(_ message: Message) throws(SessionFailure) {
         do throws(ChannelError) {
             try loop.send(message)
         } catch {
@@ -172,7 +185,7 @@ extension DestinationConversation {
         }
     }
 
-    private func endIfAsked(by signal: Signal) throws(SessionFailure) {
+    func endIfAsked(by signal: Signal) throws(SessionFailure) {
         switch signal {
         case .interrupt, .terminate, .hangup, .quit:
             throw SessionFailure(.tryAgain, "ended by \(signal) before the grant")
@@ -266,15 +279,21 @@ extension DestinationConversation {
     private func serveMemory(
         _ partial: PartialProcess,
         _ segments: [Segment],
+        _ staged: PageStore?,
         _ fault: sending FrameChannel,
-        _ bulk: sending FrameChannel
+        _ bulk: Handover<FrameChannel>
     ) throws(SessionFailure) {
         do throws(SystemCallError) {
             try partial.uffd.setNonBlocking()
             try guardian.hold(userfaultfd: partial.uffd.descriptor)
             try guardian.doom(pidfd: partial.process.descriptor, pid: partial.pid)
             let number = partial.uffd.descriptor
-            let state = MemoryState(segments: segments, uffd: try partial.uffd.duplicate(), pid: partial.pid)
+            let state = MemoryState(
+                segments: segments,
+                uffd: try partial.uffd.duplicate(),
+                pid: partial.pid,
+                staged: staged
+            )
             let memory = try LazyMemory(state, stop: shared.stop)
             self.memory = memory
             try loop.watch(memory.completed.descriptor, token: Token.completed)
@@ -290,10 +309,8 @@ extension DestinationConversation {
             let handover = try Handover<FaultThread>()
             handover.put(thread)
             try shared.start("uffd-\(partial.pid)") { handover.take()?.run() }
-            let stream = try Handover<FrameChannel>()
-            stream.put(bulk)
             try shared.start("bulk-\(partial.pid)") { [shared] in
-                if let channel = stream.take() { BulkThread(memory: memory, shared: shared).run(channel) }
+                if let channel = bulk.take() { BulkThread(memory: memory, shared: shared).run(channel) }
             }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")

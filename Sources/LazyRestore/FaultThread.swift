@@ -102,6 +102,8 @@ final class FaultThread {
             let worked = try state.service()
             state.takeRequests(into: &requests)
             children = state.takeUnguarded()
+            // Faults may have taken the last of what was pre-copied.
+            if worked && state.isComplete { memory.completed.signal() }
             return worked
         }
         for child in children {
@@ -172,9 +174,7 @@ final class FaultThread {
                 .interrupted,
                 "the source cannot read pages of its process any more (code \(frame.remaining))"
             )
-        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
-            .built, .grant,
-            .running, .complete, .acknowledged, .requestPages, .pageMap, .pageRun, .zeroRun, .drained:
+        default:
             throw ChannelError.unexpected(frame.kind)
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)

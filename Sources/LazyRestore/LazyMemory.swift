@@ -62,11 +62,17 @@ final class LazyMemory: Sendable {
     ///   - arrival: what came.
     ///   - buffer: holds the bytes from `offset` on; untouched meanwhile.
     ///   - urgency: of the caller.
-    func deliver(_ arrival: Arrival, from buffer: TransferBuffer, at offset: Int, _ urgency: Urgency) throws {
+    @discardableResult
+    func deliver(
+        _ arrival: Arrival,
+        from buffer: TransferBuffer,
+        at offset: Int,
+        _ urgency: Urgency
+    ) throws -> FirstArrivals {
         let first = try with(urgency) { state throws(LazyPagesError) in try state.arrived(arrival) }
         try install(arrival, from: buffer, at: offset, urgency)
-        guard first.count > 0 else { return }
-        count(arrival, first, buffer, offset, urgency)
+        if first.count > 0 { count(arrival, first, buffer, offset, urgency) }
+        return first
     }
 
     private func install(_ arrival: Arrival, from buffer: TransferBuffer, at offset: Int, _ urgency: Urgency) throws {
@@ -118,6 +124,11 @@ final class LazyMemory: Sendable {
             return state.isComplete
         }
         if isComplete { completed.signal() }
+    }
+
+    /// These pages have not changed since they were pre-copied.
+    func preCopyMapArrived(_ runs: [PageRun]) throws {
+        try with(.stream) { try $0.preCopyMapArrived(runs) }
     }
 
     /// Lets go of every userfaultfd; only when nothing is owed or the process is dead.

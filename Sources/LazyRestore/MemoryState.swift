@@ -21,7 +21,7 @@ struct MemoryState: ~Copyable {
     /// How often an install that the kernel puts off is tried again at once.
     private static let immediateRetries = 64
 
-    private(set) var books: LazyPages
+    var books: LazyPages
     private var spaces: [AddressSpaceHandle]
     private let events = UserfaultEvents()
     private var faults: [Waiting] = []
@@ -36,12 +36,21 @@ struct MemoryState: ~Copyable {
     private(set) var stalePages: UInt64 = 0
     /// For the fault thread to send.
     private var requests: [PageRequest] = []
+    /// What was pre-copied; nil when nothing was, or when all of it has been taken.
+    var staged: PageStore?
+    /// Pages that came first by pre-copy.
+    var preCopiedPages: UInt64 = 0
+    /// Faults that are answered with pages that are here, once all others of the turn have been looked at.
+    private var localFaults: [PageRequest] = []
+    /// Pre-copied pages whose install the kernel has put off.
+    var unfinished: [Arrival] = []
     /// Children that were forked and are not yet watched and guarded.
     private var unguarded: [AddressSpaceHandle] = []
     /// A thread of each space, by which `/proc` finds it.
     private var threads: [SpaceIdentifier: Int32] = [:]
 
-    init(segments: [Segment], uffd: consuming Userfaultfd, pid: Int32) {
+    init(segments: [Segment], uffd: consuming Userfaultfd, pid: Int32, staged: PageStore? = nil) {
+        self.staged = staged
         books = LazyPages(segments: segments)
         spaces = [AddressSpaceHandle(.process, uffd)]
         threads[.process] = pid
@@ -56,10 +65,10 @@ struct MemoryState: ~Copyable {
     }
 
     /// Whether faults wait for the kernel to be done with a change of the address space.
-    var hasDeferredFaults: Bool { !deferred.isEmpty }
+    var hasDeferredFaults: Bool { !deferred.isEmpty || !unfinished.isEmpty }
 
     /// Whether the fault thread has something to send, to watch or to try again.
-    var needsAttention: Bool { !requests.isEmpty || !unguarded.isEmpty || !deferred.isEmpty }
+    var needsAttention: Bool { !requests.isEmpty || !unguarded.isEmpty || hasDeferredFaults }
 
     /// Requests to send, each once.
     mutating func takeRequests(into list: inout [PageRequest]) {
@@ -89,6 +98,7 @@ extension MemoryState {
     /// - Returns: whether there was anything.
     mutating func service() throws(SystemCallError) -> Bool {
         try readEvents()
+        if !unfinished.isEmpty { try continueLocally() }
         guard !faults.isEmpty || !deferred.isEmpty else { return false }
         for _ in 0..<Self.immediateRetries {
             swap(&faults, &deferred)
@@ -106,6 +116,7 @@ extension MemoryState {
             Processor.yield()
             try readEvents()
         }
+        while let request = localFaults.popLast() { try installLocally(request) }
         return true
     }
 
@@ -186,6 +197,9 @@ extension MemoryState {
             requests.append(request)
             return true
         case .installZeros(let fill): return try install(fill)
+        case .installLocally(let request):
+            localFaults.append(request)
+            return true
         case .awaitPendingReply, .ignore: return true
         }
     }

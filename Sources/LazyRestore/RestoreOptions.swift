@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 public import FrameTransport
+internal import PageWire
 
 /// What `thaw restore` was asked to do.
 public struct RestoreOptions: Sendable {
+    /// Most rounds of pre-copy that can be asked for.
+    public static let maximumPreCopyRounds = PageProtocol.maximumRounds
+
     /// Where the page server listens: a name or an address.
     public var address = "127.0.0.1"
     /// Its TCP port.
@@ -15,6 +19,10 @@ public struct RestoreOptions: Sendable {
     public var newPIDNamespace = false
     /// Every page is fetched before the process runs.
     public var eager = false
+    /// Most rounds in which pages are fetched while the process still runs at the source; 0 for none.
+    public var preCopyRounds: UInt32 = 8
+    /// Rounds end when what is left can be sent in this time.
+    public var maximumPause = Duration.milliseconds(50)
     /// Whether to stay until the restored process ends, to pass signals on to it and to return its status.
     public var attached = true
     /// How long a connection may take to come about.

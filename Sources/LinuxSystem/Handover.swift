@@ -15,6 +15,11 @@ public final class Handover<Value>: @unchecked Sendable {
         event = try EventDescriptor()
     }
 
+    /// Whether nothing waits to be taken.
+    public var isEmpty: Bool {
+        order.withLock { _ in waiting.isEmpty }
+    }
+
     /// Gives a value away.
     public func put(_ value: sending Value) {
         order.withLock { _ in

@@ -27,6 +27,20 @@ public final class TransferBuffer {
         unsafe self.base = address
     }
 
+    /// Maps a piece of a ``MemoryFile``; what is written is seen by everybody who maps it.
+    ///
+    /// - Throws: ``SystemCallError`` when `mmap(2)` fails.
+    init(mapping descriptor: Int32, at offset: Int, capacity: Int) throws(SystemCallError) {
+        // SAFETY: a mapping at an address that the kernel chooses; nothing else refers to it.
+        guard let address = unsafe mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, offset),
+            unsafe address != MAP_FAILED
+        else {
+            throw SystemCallError("mmap", Errno(rawValue: errno), operand: "\(capacity) bytes of a memfd")
+        }
+        self.capacity = capacity
+        unsafe self.base = address
+    }
+
     deinit {
         // SAFETY: what mmap returned and took; nobody else frees it.
         unsafe munmap(base, capacity)

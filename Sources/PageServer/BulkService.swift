@@ -27,10 +27,14 @@ struct BulkService {
         defer { session.ended(channel) }
         do {
             try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
-            try waitUntilItMayBegin(channel)
+            try preCopyUntilItMayBegin(channel)
             guard let memory = session.frozenMemory else { return }
-            try sendMap(channel)
-            try sendPages(channel, try memory.makeReader())
+            try sendMap(session.ledger.map, channel) { .pageMap(runs: $0, isLast: $1) }
+            let preCopied = session.ledger.preCopied
+            if !preCopied.isEmpty { try sendMap(preCopied, channel) { .preCopyMap(runs: $0, isLast: $1) } }
+            let reader = try memory.makeReader()
+            try sendPages(channel, reader)
+            try countPreCopied(reader)
             try channel.send(.drained(pages: session.ledger.existingCount ?? 0), until: .never)
             let last = try channel.receive(until: .never)
             if case .message(let message) = last { throw ChannelError.unexpected(message.kind) }
@@ -41,35 +45,48 @@ struct BulkService {
         }
     }
 
-    /// Waits for the start and for the map.
+    /// Does what is asked for before the freeze, and waits for the start and for the map.
     ///
     /// A connection that ends meanwhile is noticed when it is written to.
-    private func waitUntilItMayBegin(_ channel: FrameChannel) throws {
-        for descriptor in [session.streamMayBegin.descriptor, session.ledger.readyDescriptor] {
-            let poller = try Poller(capacity: 2)
-            try poller.add(descriptor, token: 0)
-            if let stop = channel.connection.interruption { try poller.add(stop.descriptor, token: 1) }
-            let count = try poller.wait()
-            for index in 0..<count where poller[index].token == 1 { throw ChannelError.stopped }
+    private func preCopyUntilItMayBegin(_ channel: FrameChannel) throws {
+        while try waitForOne(of: [session.preCopyJobs.descriptor, session.streamMayBegin.descriptor], channel) == 0 {
+            if let job = session.preCopyJobs.take() {
+                try PreCopyService(session, job).run(channel)
+            }
         }
+        _ = try waitForOne(of: [session.ledger.readyDescriptor], channel)
         guard session.ledger.existingCount != nil else {
             throw SessionFailure(.systemCall, "the pages of the process could not be found out")
         }
     }
 
-    private func sendMap(_ channel: FrameChannel) throws(ChannelError) {
-        let map = session.ledger.map
+    /// Waits until one of the descriptors is readable; returns which.
+    private func waitForOne(of descriptors: [Int32], _ channel: FrameChannel) throws -> Int {
+        let poller = try Poller(capacity: descriptors.count + 1)
+        for (index, descriptor) in descriptors.enumerated() { try poller.add(descriptor, token: UInt64(index)) }
+        let stopToken = UInt64(descriptors.count)
+        if let stop = channel.connection.interruption { try poller.add(stop.descriptor, token: stopToken) }
+        let count = try poller.wait()
+        for index in 0..<count where poller[index].token == stopToken { throw ChannelError.stopped }
+        return Int(poller[0].token)
+    }
+
+    private func sendMap(
+        _ map: PageSet,
+        _ channel: FrameChannel,
+        _ message: ([PageRun], Bool) -> Message
+    ) throws(ChannelError) {
         var runs: [PageRun] = []
         var position: UInt64 = 0
         while let run = map.nextRun(from: position) {
             position = run.upperBound
             if runs.count == PageProtocol.maximumMapRuns {
-                try channel.send(.pageMap(runs: runs, isLast: false), until: .never)
+                try channel.send(message(runs, false), until: .never)
                 runs.removeAll(keepingCapacity: true)
             }
             runs.append(PageRun(address: VirtualAddress(run.lowerBound << 12), count: UInt64(run.count)))
         }
-        try channel.send(.pageMap(runs: runs, isLast: true), until: .never)
+        try channel.send(message(runs, true), until: .never)
     }
 
     private func sendPages(_ channel: FrameChannel, _ reader: any SourceMemoryReader) throws {
@@ -87,20 +104,39 @@ struct BulkService {
         }
     }
 
-    private func count(_ run: Range<UInt64>, _ mask: UInt64, _ buffer: TransferBuffer) {
+    /// Reads what the destination has from pre-copy, for the digest: so COMPLETE compares it with the frozen process.
+    private func countPreCopied(_ reader: any SourceMemoryReader) throws {
+        let limit = UInt64(PageProtocol.maximumPages)
+        let buffer = try TransferBuffer(capacity: Int(limit) * PageSize.baseBytes)
+        while let run = session.ledger.claimPreCopied(limit: limit) {
+            if try session.stop.wait(until: .immediate) { throw ChannelError.stopped }
+            let mask = try reader.read(VirtualAddress(run.lowerBound << 12), count: run.count, into: buffer, at: 0)
+            session.ledger.preCopied(Self.digest(of: run, mask, buffer, at: 0))
+        }
+    }
+
+    private static func digest(
+        of run: Range<UInt64>,
+        _ mask: UInt64,
+        _ buffer: TransferBuffer,
+        at offset: Int
+    ) -> PageDigest {
         var digest = PageDigest()
-        var zero: UInt64 = 0
         for index in 0..<run.count {
             let address = VirtualAddress((run.lowerBound + UInt64(index)) << 12)
-            let offset = FrameChannel.contentOffset + index * PageSize.baseBytes
             if mask & (1 << UInt64(index)) == 0 {
                 digest.addZeros(address: address)
-                zero += 1
             } else {
-                buffer.withBytes(offset..<offset + PageSize.baseBytes) { digest.add(address: address, page: $0) }
+                let start = offset + index * PageSize.baseBytes
+                buffer.withBytes(start..<start + PageSize.baseBytes) { digest.add(address: address, page: $0) }
             }
         }
-        session.ledger.streamed(digest, zero: zero)
+        return digest
+    }
+
+    private func count(_ run: Range<UInt64>, _ mask: UInt64, _ buffer: TransferBuffer) {
+        let digest = Self.digest(of: run, mask, buffer, at: FrameChannel.contentOffset)
+        session.ledger.streamed(digest, zero: UInt64(run.count - mask.nonzeroBitCount))
     }
 
     /// Pages of data and pages of zeros in turn, each as long as possible.

@@ -14,6 +14,8 @@ final class PageLedger: Sendable {
     private struct State {
         var existing: PageSet?
         var unsent = PageSet()
+        /// Existing pages that the destination has from pre-copy and that have not been counted.
+        var uncounted = PageSet()
         /// Pages sent with the description.
         var ahead = PageSet()
         /// Pages sent before the map was there, with their digest.
@@ -24,7 +26,13 @@ final class PageLedger: Sendable {
         var cursor: UInt64 = 0
         var demanded: UInt64 = 0
         var zero: UInt64 = 0
+        var preCopied: UInt64 = 0
         var failed = false
+
+        /// Enters that a page is counted by whoever sends it; false when it has been or does not exist.
+        mutating func take(_ page: UInt64) -> Bool {
+            unsent.remove(page) || uncounted.remove(page)
+        }
 
         /// Remembers a page until it is known whether it exists; one that is not remembered is sent and counted by the stream.
         mutating func sentEarly(_ page: UInt64, _ digest: PageDigest, limit: Int) {
@@ -44,11 +52,17 @@ final class PageLedger: Sendable {
     var readyDescriptor: Int32 { mapReady.descriptor }
 
     /// All existing pages are known.
-    func mapScanned(_ pages: PageSet) {
+    ///
+    /// - Parameters:
+    ///   - pages: exist.
+    ///   - preCopied: those of them whose bytes the destination has already.
+    func mapScanned(_ pages: PageSet, preCopied: PageSet = PageSet()) {
         state.withLock { state in
             state.existing = pages
             state.unsent = pages
-            for (page, digest) in state.early where state.unsent.remove(page) {
+            state.unsent.subtract(preCopied)
+            state.uncounted = preCopied
+            for (page, digest) in state.early where state.take(page) {
                 state.digest.add(digest)
                 state.demanded += 1
             }
@@ -83,6 +97,11 @@ final class PageLedger: Sendable {
         state.withLock { $0.existing?.count }
     }
 
+    /// Pages that the destination need not be sent, as far as they have not been counted.
+    var preCopied: PageSet {
+        state.withLock { $0.uncounted }
+    }
+
     /// A copy of the map, empty before it is there.
     var map: PageSet {
         state.withLock { $0.existing ?? PageSet() }
@@ -90,7 +109,7 @@ final class PageLedger: Sendable {
 
     /// Whether no thread is between sending pages and counting them.
     var isSettled: Bool {
-        state.withLock { $0.openAnswers == 0 }
+        state.withLock { $0.openAnswers == 0 && $0.uncounted.isEmpty }
     }
 
     /// Pages that are about to be sent on demand.
@@ -106,7 +125,7 @@ final class PageLedger: Sendable {
         state.withLock { state in
             state.openAnswers += 1
             var claim = Claim(bits: 0, isEarly: state.existing == nil)
-            for (index, page) in pages.enumerated() where claim.isEarly || state.unsent.remove(page) {
+            for (index, page) in pages.enumerated() where claim.isEarly || state.take(page) {
                 claim.bits |= 1 << UInt64(index)
             }
             return claim
@@ -118,7 +137,7 @@ final class PageLedger: Sendable {
         state.withLock { state in
             if claim.isEarly {
                 guard state.existing != nil else { return state.sentEarly(page, digest, limit: Self.maximumEarly) }
-                guard state.unsent.remove(page) else { return }
+                guard state.take(page) else { return }
             }
             state.demanded += 1
             if isZero { state.zero += 1 }
@@ -149,6 +168,27 @@ final class PageLedger: Sendable {
         }
     }
 
+    /// The next run of at most `limit` pre-copied pages that have not been counted, which the caller reads and counts now by
+    /// ``preCopied(_:)``; nil when there is none left.
+    func claimPreCopied(limit: UInt64) -> Range<UInt64>? {
+        state.withLock { state in
+            guard let run = state.uncounted.nextRun(from: 0) else { return nil }
+            let claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
+            state.uncounted.remove(claimed)
+            state.openAnswers += 1
+            return claimed
+        }
+    }
+
+    /// Counts pages of a claimed run that the destination has from pre-copy.
+    func preCopied(_ digest: PageDigest) {
+        state.withLock { state in
+            state.openAnswers -= 1
+            state.digest.add(digest)
+            state.preCopied += digest.count
+        }
+    }
+
     /// Counts pages of a claimed run; before they are sent, so that no COMPLETE can overtake it.
     func streamed(_ digest: PageDigest, zero: UInt64) {
         state.withLock { state in
@@ -163,8 +203,8 @@ final class PageLedger: Sendable {
         state.withLock { PageTally($0.digest) }
     }
 
-    /// Pages that were demanded first, and pages that were zeros.
-    var counts: (demanded: UInt64, zero: UInt64) {
-        state.withLock { ($0.demanded, $0.zero) }
+    /// Pages that were demanded first, pages that were zeros, and pages that were pre-copied.
+    var counts: (demanded: UInt64, zero: UInt64, preCopied: UInt64) {
+        state.withLock { ($0.demanded, $0.zero, $0.preCopied) }
     }
 }

@@ -25,6 +25,8 @@ public struct PageServerOptions: Sendable {
     public var allow: [String] = []
     /// What becomes of the process in the end.
     public var onComplete = CompletionAction.kill
+    /// Whether a destination may fetch pages while the process runs.
+    public var preCopy = true
     /// How long a granted session waits for its destination to come back; nil for ever.
     public var hold: Duration?
     /// How long stopping all threads may take before the process is let go.

@@ -11,6 +11,8 @@ public struct PageServerSession {
     private static let controlToken: UInt64 = 1
     /// What the loop reports when the process has ended.
     static let endToken: UInt64 = 2
+    /// What the loop reports when pre-copy has ended.
+    static let preCopyToken: UInt64 = 3
     /// How long a fault thread looks for the next request before it goes to sleep, where there is a CPU to do so on.
     private static let spin = Duration.microseconds(50)
 

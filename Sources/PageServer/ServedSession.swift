@@ -15,6 +15,8 @@ final class ServedSession: Sendable {
     let table = Lock(SessionTable())
     /// Control connections that were let in, for the tracer thread.
     let controls: Handover<FrameChannel>
+    /// What the thread of a bulk connection is to send before the freeze.
+    let preCopyJobs: Handover<PreCopyJob>
     /// Which pages exist and which were sent.
     let ledger: PageLedger
     /// The stream of pages may begin: the grant has been recorded, or the destination wants everything first.
@@ -28,6 +30,7 @@ final class ServedSession: Sendable {
         self.pid = pid
         self.spin = spin
         controls = try Handover()
+        preCopyJobs = try Handover()
         ledger = try PageLedger()
         threads = try SessionThreads()
         sessionStop = Lock(try EventDescriptor())

@@ -23,18 +23,21 @@ final class SourceConversation {
     /// How long an authorised destination may hold the session before it asks for the description.
     private static let describeTimeout = Duration.seconds(60)
 
-    private let process: any SourceProcess
-    private let options: PageServerOptions
-    private let session: ServedSession
-    private let loop: ControlLoop
-    private let status: StatusSink
+    let process: any SourceProcess
+    let options: PageServerOptions
+    let session: ServedSession
+    let loop: ControlLoop
+    let status: StatusSink
     private let logger: Logger
 
-    private var commit = SourceCommit()
+    var commit = SourceCommit()
     private var frozen: (any FrozenSource)?
     private var deadline: Deadline
     private var wasAskedToStop = false
     private var layout: Handover<Result<[PageRun], SessionFailure>>?
+    /// While the process is tracked.
+    var tracker: (any SourceTracker)?
+    var preCopyState = PreCopyState.none
 
     /// What happened, for `--stats`.
     private(set) var statistics = SessionStatistics()
@@ -55,6 +58,17 @@ final class SourceConversation {
         self.logger = logger
         deadline = .after(Self.describeTimeout)
         statistics.pid = options.pid
+    }
+
+    /// When the destination has to have said something.
+    func setDeadline(_ deadline: Deadline) {
+        self.deadline = deadline
+    }
+
+    /// Takes what pre-copy did into the statistics.
+    func preCopied(_ sent: PreCopied) {
+        statistics.tracker = "\(tracker?.kind ?? .none)"
+        statistics.preCopyRounds = sent.rounds.map { ($0.pages, .nanoseconds(Int64(clamping: $0.duration))) }
     }
 
     /// Tells scripts and the operator.
@@ -81,6 +95,7 @@ final class SourceConversation {
     }
 
     private func leave(_ channel: FrameChannel) {
+        endTracking()
         try? loop.detach()
         session.ended(channel)
     }
@@ -91,7 +106,9 @@ final class SourceConversation {
             case .message(let message): return try handle(message)
             case .signal(let signal): return stopRequested(by: signal)
             case .ready(PageServerSession.endToken): return processEnded()
+            case .ready(PageServerSession.preCopyToken): return preCopyEnded()
             case .ready: return nil
+            case .timedOut where preCopyGoesOn(): return nil
             case .timedOut: throw .timedOut
             }
         } catch {
@@ -101,13 +118,12 @@ final class SourceConversation {
 
     private func handle(_ message: Message) throws(ChannelError) -> Ending? {
         switch message {
+        case .preCopy(let request): return try preCopy(request)
         case .describe(let options): return try describe(options)
         case .built: return try grant()
         case .running: return try running()
         case .complete(let claim): return try complete(claim)
-        case .hello, .welcome, .refused, .abort, .ping, .pong, .description, .eagerPages, .handedOver, .grant,
-            .acknowledged,
-            .pageMap, .drained:
+        default:
             throw .unexpected(message.kind)
         }
     }
@@ -117,6 +133,7 @@ final class SourceConversation {
 
 extension SourceConversation {
     private func describe(_ options: DescribeOptions) throws(ChannelError) -> Ending? {
+        if case .running = preCopyState { throw .unexpected(.describe) }
         switch commit.descriptionRequested() {
         case .violation(let resolution): return broke(.unexpected(.describe), resolution)
         case .freeze: break
@@ -144,6 +161,8 @@ extension SourceConversation {
             let found = try Handover<Result<[PageRun], SessionFailure>>()
             layout = found
             let session = session
+            let tracker = tracker
+            let sent = preCopied
             try session.start("scan-\(session.pid)") {
                 do throws(SessionFailure) {
                     let reader = try memory.makeReader()
@@ -156,7 +175,7 @@ extension SourceConversation {
                     try reader.existingPages { range in
                         pages.insert(range.lowerBound.rawValue >> 12..<range.upperBound.rawValue >> 12)
                     }
-                    session.ledger.mapScanned(pages)
+                    session.ledger.mapScanned(pages, preCopied: try sent.unchanged(by: tracker, among: pages))
                 } catch {
                     found.put(.failure(error))
                     session.ledger.mapFailed()
@@ -294,18 +313,29 @@ extension SourceConversation {
     }
 
     /// A fault thread counts a page behind sending it, and the destination may be faster.
+    ///
+    /// Pre-copied pages are read once more for the digest, which takes as long as there are many of them.
     private func waitUntilSettled() {
-        let limit = Deadline.after(.seconds(10))
+        var counted = session.ledger.tally.pages
+        var limit = Deadline.after(Self.settlingTime)
         while !session.ledger.isSettled && !limit.hasPassed {
             _ = try? session.stop.wait(until: .after(.milliseconds(1)))
+            let now = session.ledger.tally.pages
+            if now != counted { limit = .after(Self.settlingTime) }
+            counted = now
         }
     }
+
+    /// How long nothing may be counted before a COMPLETE is judged.
+    private static let settlingTime = Duration.seconds(10)
 
     /// Ends the process as the operator chose; the only way to get here is an equal COMPLETE.
     private func dispose(_ served: PageTally) -> Ending {
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
         _ = session.stopThreads(within: .seconds(10))
         do throws(SessionFailure) {
+            // Nothing of the tracker may be left in a process that lives on.
+            if options.onComplete != .kill { endTracking() }
             switch options.onComplete {
             case .kill: try frozen.kill()
             case .stop: try frozen.leaveStopped()
@@ -370,7 +400,7 @@ extension SourceConversation {
     }
 
     /// Ends the command with this failure, with everything undone that can be.
-    private func undo(_ resolution: SourceCommit.Resolution, _ failure: SessionFailure) -> Ending {
+    func undo(_ resolution: SourceCommit.Resolution, _ failure: SessionFailure) -> Ending {
         var failure = failure
         switch resolution {
         case .leaveRunning, .dispose: break
@@ -458,9 +488,9 @@ extension SourceConversation {
         var statistics = statistics
         statistics.result = result
         statistics.pages.total = session.ledger.existingCount ?? 0
-        (statistics.pages.demanded, statistics.pages.zero) = session.ledger.counts
-        statistics.pages.prefetched =
-            session.ledger.tally.pages - min(session.ledger.tally.pages, statistics.pages.demanded)
+        let served = session.ledger.tally.pages
+        (statistics.pages.demanded, statistics.pages.zero, statistics.pages.preCopied) = session.ledger.counts
+        statistics.pages.prefetched = served - min(served, statistics.pages.demanded + statistics.pages.preCopied)
         (statistics.bytesReceived, statistics.bytesSent) = session.bytes
         return statistics
     }

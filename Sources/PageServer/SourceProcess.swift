@@ -19,6 +19,9 @@ protocol SourceProcess: AnyObject {
     /// Looks at the running process; `refused` names everything that cannot be carried.
     func examine() throws(SessionFailure)
 
+    /// Begins to note which pages of the running process are written; nil when nothing here can.
+    func track() throws(SessionFailure) -> (any SourceTracker)?
+
     /// Stops all threads and describes the process; when that fails the process runs on.
     func freeze() throws(SessionFailure) -> any FrozenSource
 }
@@ -26,6 +29,9 @@ protocol SourceProcess: AnyObject {
 extension SourceProcess {
     /// Not watched.
     var endDescriptor: Int32? { nil }
+
+    /// Not tracked.
+    func track() throws(SessionFailure) -> (any SourceTracker)? { nil }
 }
 
 /// A frozen process.

@@ -32,6 +32,12 @@ extension Message {
             let (runs, flags) = try Self.runs(payload, allowedFlags: 1)
             self = .pageMap(runs: runs, isLast: flags == 1)
         case .drained: self = .drained(pages: payload.uint64(at: 0))
+        case .preCopy: self = .preCopy(try PreCopyRequest(decoding: payload))
+        case .preCopyRound: self = .preCopyRound(try PreCopyRound(decoding: payload))
+        case .preCopied: self = try Self.preCopied(payload)
+        case .preCopyMap:
+            let (runs, flags) = try Self.runs(payload, allowedFlags: 1)
+            self = .preCopyMap(runs: runs, isLast: flags == 1)
         case .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageRun, .zeroRun:
             throw WireError(.unexpectedKind, at: 4, expected: "a message", found: "\(header.kind)")
         }
@@ -142,6 +148,14 @@ extension Message {
             throw WireError(.badField, at: 24, expected: "a piece of \(total) bytes", found: "\(count) at \(offset)")
         }
         return .description(total: total, offset: offset, bytes: payload.bytes(at: 16, count: payload.count - 16))
+    }
+
+    private static func preCopied(_ payload: Span<UInt8>) throws(WireError) -> Message {
+        let number = payload.uint32(at: 4)
+        guard let tracker = TrackerKind(rawValue: UInt8(clamping: number)) else {
+            throw WireError(.badField, at: 20, expected: "a kind of tracker", found: "\(number)")
+        }
+        return .preCopied(rounds: payload.uint32(at: 0), tracker: tracker)
     }
 
     private static func tally(_ payload: Span<UInt8>) -> PageTally {

@@ -48,10 +48,23 @@ extension Message {
             bytes.append(littleEndian: tally.high)
         case .grant(let guards):
             Self.append(guards, flags: 0, to: &bytes)
-        case .pageMap(let runs, let isLast):
+        case .pageMap(let runs, let isLast), .preCopyMap(let runs, let isLast):
             Self.append(runs, flags: isLast ? 1 : 0, to: &bytes)
         case .drained(let pages):
             bytes.append(littleEndian: pages)
+        case .preCopy(let request):
+            bytes.append(littleEndian: request.rounds)
+            bytes.append(littleEndian: UInt32(0))
+            bytes.append(littleEndian: request.maximumPause)
+            bytes.append(littleEndian: request.maximumPages)
+        case .preCopyRound(let round):
+            bytes.append(littleEndian: round.number)
+            bytes.append(littleEndian: UInt32(0))
+            bytes.append(littleEndian: round.pages)
+            bytes.append(littleEndian: round.duration)
+        case .preCopied(let rounds, let tracker):
+            bytes.append(littleEndian: rounds)
+            bytes.append(littleEndian: UInt32(tracker.rawValue))
         }
         return bytes
     }

@@ -22,6 +22,8 @@ public enum Message: Hashable, Sendable {
     /// The answer to ``ping``.
     case pong
 
+    /// Destination → source: send pages on bulk while the process still runs; ended by ``preCopied(rounds:tracker:)``.
+    case preCopy(PreCopyRequest)
     /// Destination → source: freeze the process and describe it.
     case describe(DescribeOptions)
     /// Source → destination: `bytes` are those from `offset` on of an encoded process description of `total` bytes.
@@ -48,6 +50,14 @@ public enum Message: Hashable, Sendable {
     /// Source → destination on bulk: every page of the page map has been sent on this or the fault connection. `pages`
     /// is how many the page map holds.
     case drained(pages: UInt64)
+    /// Source → destination on bulk: the pages of that round of pre-copy have been sent.
+    case preCopyRound(PreCopyRound)
+    /// Source → destination on bulk: no more pages are sent while the process runs; the destination may ask for the
+    /// description.
+    case preCopied(rounds: UInt32, tracker: TrackerKind)
+    /// Source → destination on bulk, behind the page map: runs of pages of the page map that have not changed since
+    /// they were sent for the last time. They are not sent again; every other page that was sent is void.
+    case preCopyMap(runs: [PageRun], isLast: Bool)
 
     /// The kind of the frame.
     public var kind: FrameKind {
@@ -69,6 +79,10 @@ public enum Message: Hashable, Sendable {
         case .acknowledged: .acknowledged
         case .pageMap: .pageMap
         case .drained: .drained
+        case .preCopy: .preCopy
+        case .preCopyRound: .preCopyRound
+        case .preCopied: .preCopied
+        case .preCopyMap: .preCopyMap
         }
     }
 }

@@ -3,7 +3,7 @@
 /// Constants of the page protocol; the article "The page protocol" describes it byte by byte.
 public enum PageProtocol {
     /// The version that this program speaks.
-    public static let version: UInt16 = 1
+    public static let version: UInt16 = 2
     /// "THAW", the first bytes of a greeting.
     public static let magic: [UInt8] = [0x54, 0x48, 0x41, 0x57]
     /// Most pages in one frame of pages, and most pages asked for at once.
@@ -18,6 +18,8 @@ public enum PageProtocol {
     public static let maximumEagerChunk = 1 << 20 + 4096
     /// Largest process description, in bytes.
     public static let maximumDescription: UInt64 = 256 << 20
+    /// Most rounds of pre-copy in one session.
+    public static let maximumRounds: UInt32 = 1000
     /// Most bytes of text in a refusal or an abort.
     public static let maximumText = 4096
 }
@@ -68,6 +70,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     case running = 0x16
     case complete = 0x17
     case acknowledged = 0x18
+    case preCopy = 0x19
 
     // Fault.
     case requestPages = 0x20
@@ -81,6 +84,9 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     case pageRun = 0x31
     case zeroRun = 0x32
     case drained = 0x33
+    case preCopyRound = 0x34
+    case preCopied = 0x35
+    case preCopyMap = 0x36
 
     /// Bytes that a payload of this kind may have.
     public var payloadBounds: ClosedRange<Int> {
@@ -96,8 +102,10 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .grant: 8...8 + 16 * PageProtocol.maximumGuards
         case .requestPages, .zeroPages, .absentPages, .failed, .zeroRun: 16...16
         case .pages, .pageRun: 16 + 4096...16 + pageBytes
-        case .pageMap: 8...8 + 16 * PageProtocol.maximumMapRuns
+        case .pageMap, .preCopyMap: 8...8 + 16 * PageProtocol.maximumMapRuns
         case .drained: 8...8
+        case .preCopy, .preCopyRound: 24...24
+        case .preCopied: 8...8
         }
     }
 
@@ -106,8 +114,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         switch self {
         case .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageRun, .zeroRun: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
-            .built,
-            .grant, .running, .complete, .acknowledged, .pageMap, .drained:
+            .built, .grant, .running, .complete, .acknowledged, .preCopy, .pageMap, .drained, .preCopyRound, .preCopied,
+            .preCopyMap:
             false
         }
     }
@@ -117,8 +125,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         switch self {
         case .requestPages, .pages, .zeroPages, .absentPages, .failed: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
-            .built,
-            .grant, .running, .complete, .acknowledged, .pageMap, .pageRun, .zeroRun, .drained:
+            .built, .grant, .running, .complete, .acknowledged, .preCopy, .pageMap, .pageRun, .zeroRun, .drained,
+            .preCopyRound, .preCopied, .preCopyMap:
             false
         }
     }
@@ -131,11 +139,12 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .hello: sender == .destination
         case .welcome, .refused: sender == .source
         case .abort, .ping, .pong: connection == .control
-        case .describe, .built, .running, .complete: connection == .control && sender == .destination
+        case .describe, .built, .running, .complete, .preCopy: connection == .control && sender == .destination
         case .description, .eagerPages, .handedOver, .grant, .acknowledged: connection == .control && sender == .source
         case .requestPages: connection == .fault && sender == .destination
         case .pages, .zeroPages, .absentPages, .failed: connection == .fault && sender == .source
-        case .pageMap, .pageRun, .zeroRun, .drained: connection == .bulk && sender == .source
+        case .pageMap, .pageRun, .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap:
+            connection == .bulk && sender == .source
         }
     }
 }

@@ -7,6 +7,8 @@ final class Move {
     /// What differs from the plain, attached move.
     struct Options {
         var source: [String] = []
+        /// Pre-copy has tests of its own: everywhere else pages are to come by faults and by the stream.
+        var preCopies = false
         var destination: [String] = ["--new-pid-namespace"]
         var clientCertificates: String?
         var output: TestProcess.Stream = .null
@@ -51,9 +53,11 @@ final class Move {
 
     static func startRestorer(_ port: Int, _ options: Options = Options()) throws -> TestProcess {
         let certificates = try options.clientCertificates ?? Certificates.directory()
+        let preCopy = options.preCopies ? [] : ["--no-pre-copy"]
+        let words = ["restore", "--port", "\(port)", "--tls-dir", certificates, "--status-fd", "3"] + preCopy
         return try TestProcess(
             BuiltProduct.thaw,
-            ["restore", "--port", "\(port)", "--tls-dir", certificates, "--status-fd", "3"] + options.destination,
+            words + options.destination,
             options: .init(input: options.input, output: options.output, errors: options.errors, statusPipe: true)
         )
     }

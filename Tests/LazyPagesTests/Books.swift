@@ -51,6 +51,14 @@ final class Books {
         try machine.pageMapCompleted()
     }
 
+    func preCopyMapArrived(_ runs: [PageRun]) throws(LazyPagesError) {
+        try machine.preCopyMapArrived(runs)
+    }
+
+    func nextLocalRun(from page: UInt64, limit: UInt64) -> Range<UInt64>? {
+        machine.nextLocalRun(from: page, limit: limit)
+    }
+
     func removed(_ space: SpaceIdentifier, _ range: AddressRange) {
         machine.removed(space, range)
     }

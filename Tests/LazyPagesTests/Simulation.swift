@@ -22,6 +22,11 @@ struct Simulation: ~Copyable {
     private var mapPieces: [[PageRun]]
     private var unsent: PageSet
     private var counted = PageSet()
+    /// What was pre-copied and is right, told behind the page map.
+    private let preCopied: PageSet
+    private var preCopyPieces: [[PageRun]]
+    /// Pre-copied pages that are being installed.
+    private var locals: [Arrival] = []
 
     // The two receiving threads of the driver: what each has in its buffer.
     private var inHand: [Arrival?] = [nil, nil]
@@ -33,6 +38,8 @@ struct Simulation: ~Copyable {
         var pages: [UInt64: FakePage] = [:]
         var existing = PageSet()
         var zeroAtSource = PageSet()
+        var preCopied = PageSet()
+        let preCopies = random.one(in: 2)
         var start: UInt64 = 500
         let density = Int.random(in: 1...4, using: &random)
         for mapping in 0..<Int.random(in: 1...5, using: &random) {
@@ -45,6 +52,7 @@ struct Simulation: ~Copyable {
                 if random.one(in: density) {
                     existing.insert(page)
                     if random.one(in: 5) { zeroAtSource.insert(page) } else { expected = .source(page) }
+                    if preCopies, expected != .zeros, !random.one(in: 4) { preCopied.insert(page) }
                 }
                 pages[page] = FakePage(expected: expected, mapping: mapping, isInherited: isInherited)
             }
@@ -55,7 +63,10 @@ struct Simulation: ~Copyable {
         self.existing = existing
         self.zeroAtSource = zeroAtSource
         self.unsent = existing
+        self.unsent.subtract(preCopied)
+        self.preCopied = preCopied
         self.mapPieces = Self.pieces(of: existing, &random)
+        self.preCopyPieces = preCopies ? Self.pieces(of: preCopied, &random) : []
         self.random = random
     }
 
@@ -86,7 +97,8 @@ struct Simulation: ~Copyable {
         case 30..<50: try readDescriptor()
         case 50..<60: answerRequest()
         case 60..<75: try receive(onFault: true)
-        case 75..<90: try receive(onFault: false)
+        case 75..<84: try receive(onFault: false)
+        case 84..<90: try installPreCopied()
         default: settleKernel(all: false)
         }
     }
@@ -99,6 +111,7 @@ struct Simulation: ~Copyable {
             answerRequest()
             try receive(onFault: true)
             try receive(onFault: false)
+            try installPreCopied()
         }
         guard isQuiet else { throw Violation("a thread waits for ever: \(state)") }
         guard machine.isResident, machine.hasAllPages else {
@@ -118,6 +131,7 @@ struct Simulation: ~Copyable {
 
     private var isQuiet: Bool {
         requests.isEmpty && replies.isEmpty && inHand.allSatisfy { $0 == nil } && mapPieces.isEmpty && unsent.isEmpty
+            && preCopyPieces.isEmpty && locals.isEmpty && machine.nextLocalRun(from: 0, limit: 1) == nil
             && spaces.values.allSatisfy {
                 $0.waiters.isEmpty && $0.messages.isEmpty && !$0.isChanging && $0.zaps.isEmpty
             }
@@ -286,6 +300,11 @@ struct Simulation: ~Copyable {
         switch machine.pageFaulted(identifier, at: address) {
         case .request(let request):
             requests.append(request)
+        case .installLocally(let request):
+            let pages = request.address.pageNumber..<request.address.pageNumber + UInt64(request.count)
+            guard preCopied.count(in: pages) == UInt64(request.count) else { throw Violation("\(pages) are not here") }
+            try takeLocally(pages)
+            try installPreCopied()
         case .awaitPendingReply, .ignore:
             break
         case .installZeros(let fill):
@@ -311,19 +330,45 @@ struct Simulation: ~Copyable {
             guard let arrival = onFault ? nextReply() : try nextFromBulk() else { return }
             inHand[thread] = arrival
             singly[thread] = false
-            let first = try machine.pagesArrived(arrival)
-            for index in 0..<Int(arrival.count) where first.contains(index) {
-                let page = arrival.address.pageNumber + UInt64(index)
-                guard counted.insert(page) else { throw Violation("page \(page) is counted twice") }
-            }
+            try enter(arrival)
         }
         guard let arrival = inHand[thread] else { return }
-        try install(arrival, thread)
+        var one = singly[thread]
+        if try install(arrival, &one) { inHand[thread] = nil }
+        singly[thread] = one
     }
 
-    private mutating func install(_ arrival: Arrival, _ thread: Int) throws {
+    private mutating func enter(_ arrival: Arrival) throws {
+        let first = try machine.pagesArrived(arrival)
+        for index in 0..<Int(arrival.count) where first.contains(index) {
+            let page = arrival.address.pageNumber + UInt64(index)
+            guard counted.insert(page) else { throw Violation("page \(page) is counted twice") }
+        }
+    }
+
+    private mutating func takeLocally(_ pages: Range<UInt64>) throws {
+        let address = VirtualAddress(pageNumber: pages.lowerBound)
+        let arrival = Arrival(address: address, count: UInt32(pages.count), content: .data)
+        try enter(arrival)
+        locals.append(arrival)
+    }
+
+    /// The thread that installs what was pre-copied, and faults that found their page so.
+    private mutating func installPreCopied() throws {
+        if locals.isEmpty {
+            let limit = UInt64.random(in: 1...64, using: &random)
+            guard let run = machine.nextLocalRun(from: 0, limit: limit) else { return }
+            try takeLocally(run)
+        }
+        guard let arrival = locals.first else { return }
+        var one = random.one(in: 3)
+        if try install(arrival, &one) { locals.removeFirst() }
+    }
+
+    /// False when the driver let go of the lock in between.
+    private mutating func install(_ arrival: Arrival, _ singly: inout Bool) throws -> Bool {
         for (identifier, space) in spaces { try readEvents(identifier, space) }
-        while let install = machine.nextInstall(of: arrival, limit: singly[thread] ? 1 : 64) {
+        while let install = machine.nextInstall(of: arrival, limit: singly ? 1 : 64) {
             guard let space = spaces[install.space] else { throw Violation("an install into \(install.space)") }
             let source = arrival.address.pageNumber + UInt64(install.offset)
             let outcome = try space.install(at: install.address.pageNumber, count: install.count) {
@@ -331,14 +376,14 @@ struct Simulation: ~Copyable {
             }
             machine.installed(install, outcome)
             switch outcome {
-            case .installed(0): return  // EAGAIN: let go of the lock, go on later.
+            case .installed(0): return false  // EAGAIN: let go of the lock, go on later.
             case .installed: break
             case .alreadyPresent: try space.wake(install.address.pageNumber..<install.address.pageNumber + 1)
-            case .vanished: singly[thread] = true
+            case .vanished: singly = true
             }
-            if random.one(in: 4) { return }
+            if random.one(in: 4) { return false }
         }
-        inHand[thread] = nil
+        return true
     }
 
     // MARK: The source
@@ -374,6 +419,10 @@ struct Simulation: ~Copyable {
         guard mapPieces.isEmpty else {
             try machine.pageMapArrived(mapPieces.removeFirst())
             if mapPieces.isEmpty { try machine.pageMapCompleted() }
+            return nil
+        }
+        guard preCopyPieces.isEmpty else {
+            try machine.preCopyMapArrived(preCopyPieces.removeFirst())
             return nil
         }
         guard let run = unsent.nextRun(from: 0) else { return nil }

@@ -178,6 +178,22 @@ struct MessageFieldTests {
         #expect(Self.error(Self.altered(grant, 20, [1]), from: .source)?.offset == 20)
     }
 
+    @Test func preCopyIsBounded() {
+        let request = Message.preCopy(PreCopyRequest(rounds: 1, maximumPause: 0, maximumPages: 0))
+        #expect(Self.error(request.encoded(), from: .destination) == nil)
+        #expect(Self.error(Self.altered(request, 16, [0]), from: .destination)?.offset == 16)
+        #expect(Self.error(Self.altered(request, 16, [0xe9, 0x03]), from: .destination)?.offset == 16)
+        #expect(Self.error(Self.altered(request, 20, [1]), from: .destination)?.offset == 20)
+        let round = Message.preCopyRound(PreCopyRound(number: 1, pages: 1, duration: 1))
+        #expect(Self.error(Self.altered(round, 20, [1]), on: .bulk, from: .source)?.offset == 20)
+        for kind in TrackerKind.allCases {
+            let end = Message.preCopied(rounds: 1, tracker: kind)
+            #expect(Self.error(end.encoded(), on: .bulk, from: .source) == nil)
+            #expect(Self.error(Self.altered(end, 20, [4]), on: .bulk, from: .source)?.offset == 20)
+            #expect(Self.error(Self.altered(end, 20, [0, 1]), on: .bulk, from: .source)?.offset == 20)
+        }
+    }
+
     @Test func unknownOptionsAreNotIgnored() {
         let frame = Self.altered(.describe([]), 16, [2])
         #expect(Self.error(frame, from: .destination)?.offset == 16)

@@ -16,7 +16,7 @@ struct Sample: CustomStringConvertible, Sendable {
     static let session = SessionIdentifier(bytes: Array(1...32))
 
     /// Every message at least once.
-    static let all: [Sample] = greetings + control + pageMap
+    static let all: [Sample] = greetings + control + pageMap + preCopy
 
     private static let greetings: [Sample] = [
         Sample(
@@ -29,7 +29,7 @@ struct Sample: CustomStringConvertible, Sendable {
                 00 00 00                | zero
                 00 00 00 00 00 00 00 00 | no request
                 54 48 41 57             | THAW
-                01 00                   | version 1
+                02 00                   | version 2
                 01                      | control
                 00                      | zero
                 0000000000000000 0000000000000000 0000000000000000 0000000000000000 | no session yet
@@ -43,7 +43,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  01 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of hello
-                54 48 41 57  01 00  03  00                        | THAW, version 1, bulk
+                54 48 41 57  02 00  03  00                        | THAW, version 2, bulk
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | session
                 """
             )
@@ -55,7 +55,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  02 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of welcome
-                54 48 41 57  01 00  00 00                         | THAW, version 1, zero
+                54 48 41 57  02 00  00 00                         | THAW, version 2, zero
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | session
                 """
             )
@@ -215,6 +215,56 @@ struct Sample: CustomStringConvertible, Sendable {
                 """
                 08 00 00 00  33 00 00 00  00 00 00 00 00 00 00 00 | 8 bytes of drained
                 05 00 00 00 00 00 00 00                           | 5 pages
+                """
+            )
+        ),
+    ]
+
+    private static let preCopy: [Sample] = [
+        Sample(
+            message: .preCopy(PreCopyRequest(rounds: 7, maximumPause: 50_000_000, maximumPages: 0x1_0000_0000)),
+            sender: .destination,
+            golden: bytes(
+                """
+                18 00 00 00  19 00 00 00  00 00 00 00 00 00 00 00 | 24 bytes of preCopy
+                07 00 00 00  00 00 00 00                          | 7 rounds
+                80 f0 fa 02 00 00 00 00                           | 50 ms
+                00 00 00 00 01 00 00 00                           | 2^32 pages
+                """
+            )
+        ),
+        Sample(
+            message: .preCopyRound(PreCopyRound(number: 2, pages: 3, duration: 4)),
+            connection: .bulk,
+            sender: .source,
+            golden: bytes(
+                """
+                18 00 00 00  34 00 00 00  00 00 00 00 00 00 00 00 | 24 bytes of preCopyRound
+                02 00 00 00  00 00 00 00                          | the second
+                03 00 00 00 00 00 00 00  04 00 00 00 00 00 00 00  | 3 pages, 4 ns
+                """
+            )
+        ),
+        Sample(
+            message: .preCopied(rounds: 5, tracker: .writeProtectAsync),
+            connection: .bulk,
+            sender: .source,
+            golden: bytes(
+                """
+                08 00 00 00  35 00 00 00  00 00 00 00 00 00 00 00 | 8 bytes of preCopied
+                05 00 00 00  01 00 00 00                          | 5 rounds, writeProtectAsync
+                """
+            )
+        ),
+        Sample(
+            message: .preCopyMap(runs: [PageRun(address: VirtualAddress(0x1000), count: 1)], isLast: true),
+            connection: .bulk,
+            sender: .source,
+            golden: bytes(
+                """
+                18 00 00 00  36 00 00 00  00 00 00 00 00 00 00 00 | 24 bytes of preCopyMap
+                01 00 00 00  01 00 00 00                          | one run, the last piece
+                00 10 00 00 00 00 00 00  01 00 00 00 00 00 00 00  | 1 page at 0x1000
                 """
             )
         ),

@@ -11,7 +11,7 @@ import TestSupport
 final class FakeProcess: SourceProcess, FrozenSource, Sendable {
     /// What was done, in order.
     enum Deed: Equatable {
-        case examined, frozen, committed, thawed, killed, leftStopped, continued
+        case examined, tracked, untracked, frozen, committed, thawed, killed, leftStopped, continued
     }
 
     private let deeds = Lock<[Deed]>([])
@@ -20,13 +20,16 @@ final class FakeProcess: SourceProcess, FrozenSource, Sendable {
     private let nextEager = Lock(0)
     private let refusal: SessionFailure?
     private let freezeRefusal: SessionFailure?
+    private let tracker: FakeTracker?
 
     init(
         _ pages: FakeMemory = FakeMemory(),
         eager: [EagerPages] = [],
         refusal: SessionFailure? = nil,
-        freezeRefusal: SessionFailure? = nil
+        freezeRefusal: SessionFailure? = nil,
+        tracker: FakeTracker? = nil
     ) {
+        self.tracker = tracker
         self.pages = pages
         self.eager = eager
         self.refusal = refusal
@@ -44,6 +47,13 @@ final class FakeProcess: SourceProcess, FrozenSource, Sendable {
     func examine() throws(SessionFailure) {
         did(.examined)
         if let refusal { throw refusal }
+    }
+
+    func track() throws(SessionFailure) -> (any SourceTracker)? {
+        guard let tracker else { return nil }
+        did(.tracked)
+        tracker.onEnd { [self] in did(.untracked) }
+        return tracker
     }
 
     func freeze() throws(SessionFailure) -> any FrozenSource {
@@ -84,9 +94,12 @@ struct FakeMemory: SourceMemory {
         Reader(memory: self)
     }
 
+    /// How often the pages have been written.
+    var age: UInt64 = 0
+
     /// The bytes of a page.
-    static func bytes(of page: UInt64) -> [UInt8] {
-        var generator = SeededGenerator(seed: page)
+    static func bytes(of page: UInt64, age: UInt64 = 0) -> [UInt8] {
+        var generator = SeededGenerator(seed: page ^ age << 40)
         return (0..<512).flatMap { _ in
             let word = generator.next()
             return (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) }
@@ -125,7 +138,7 @@ struct FakeMemory: SourceMemory {
             var mask: UInt64 = 0
             for index in 0..<count where memory.data.contains(address.rawValue >> 12 + UInt64(index)) {
                 mask |= 1 << UInt64(index)
-                let bytes = FakeMemory.bytes(of: address.rawValue >> 12 + UInt64(index))
+                let bytes = FakeMemory.bytes(of: address.rawValue >> 12 + UInt64(index), age: memory.age)
                 let start = offset + index * 4096
                 buffer.withMutableBytes(start..<start + 4096) { span in
                     for position in bytes.indices { span[position] = bytes[position] }

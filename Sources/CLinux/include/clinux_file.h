@@ -39,3 +39,6 @@ int64_t clinux_tee(int from, int to, size_t limit);
 /// lseek(2), SEEK_DATA and SEEK_HOLE. Returns an offset, or -errno (ENXIO: no data behind `offset`).
 int64_t clinux_seek_data(int descriptor, int64_t offset);
 int64_t clinux_seek_hole(int descriptor, int64_t offset);
+
+/// memfd_create(2) with MFD_CLOEXEC. Returns the descriptor, or -errno.
+int clinux_memfd_create(const char *_Nonnull name);

@@ -36,7 +36,10 @@ struct Move {
         let port = try Self.status("listening", of: server)["port"]?.integer ?? 0
         let restorer = try TestProcess(
             BuiltProduct.thaw,
-            ["restore", "--port", "\(port)", "--tls-dir", certificates, "--new-pid-namespace", "--status-fd", "3"]
+            [
+                "restore", "--port", "\(port)", "--tls-dir", certificates, "--new-pid-namespace", "--status-fd", "3",
+                "--no-pre-copy",
+            ]
                 + ["--stats", scratch.file("destination")],
             options: .init(statusPipe: true)
         )

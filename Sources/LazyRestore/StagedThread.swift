@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
+internal import LazyPages
+internal import LinuxSystem
+internal import PageWire
+internal import Paging
+internal import Reporting
+
+/// Installs what was pre-copied and is right, in the order of addresses, while the process runs.
+///
+/// Nothing of it is in the process when the process starts, so the pause does not grow with it; a thread that touches such a page
+/// gets it from the thread that answers faults, without the network.
+struct StagedThread {
+    private let memory: LazyMemory
+    private let shared: RestoreShared
+
+    init(memory: LazyMemory, shared: RestoreShared) {
+        self.memory = memory
+        self.shared = shared
+    }
+
+    /// Installs until nothing is left or the session stops.
+    func run() {
+        do {
+            guard let staged = memory.with(.stream, { $0.staged }) else { return }
+            var position: UInt64 = 0
+            while let run = memory.with(.stream, { $0.books.nextLocalRun(from: position, limit: 64) }) {
+                try install(run, from: staged)
+                if try shared.stop.wait(until: .immediate) { return }
+                discard(from: position, to: run.upperBound, of: staged)
+                position = run.upperBound
+            }
+            // A fault may still be at work with the last pages.
+            memory.with(.stream) { $0.stagedPagesTaken() }
+        } catch {
+            shared.lost(SessionFailure(losing: "bulk", error))
+        }
+    }
+
+    private func install(_ run: Range<UInt64>, from staged: PageStore) throws {
+        guard let (buffer, offset) = staged.location(of: run.lowerBound) else {
+            preconditionFailure("StagedThread: a page that is named is not here")
+        }
+        let arrival = Arrival(address: VirtualAddress(run.lowerBound << 12), count: UInt32(run.count), content: .data)
+        let first = try memory.deliver(arrival, from: buffer, at: offset, .stream)
+        memory.with(.stream) { $0.preCopiedPages += UInt64(first.count) }
+    }
+
+    /// Gives back the memory of blocks that lie behind.
+    private func discard(from start: UInt64, to end: UInt64, of staged: PageStore) {
+        let size = PageStore.blockPages
+        for block in start / size..<end / size where memory.with(.stream, { $0.isDone(withBlock: block) }) {
+            staged.discard(block: block)
+        }
+    }
+}
