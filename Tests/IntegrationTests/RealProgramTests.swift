@@ -138,7 +138,7 @@ struct RealProgramTests {
                     { s = (s * 31 + $1) % 1000003; a[$1 % 5003] += length($0) * NR % 17 }
                     END { for (i = 0; i < 5003; i++) t += a[i] * i; print s, t }
                     """
-                return [script] + Array(repeating: path, count: 6)
+                return [script] + Array(repeating: path, count: 20)
             }
         ),
         Program(
