@@ -12,14 +12,23 @@ struct PageQueries {
     /// (anchors: "unpopulated PTE read clean on the general mask path").
     ///
     /// Holes match as well, so it must never protect what it finds: that would build page tables for all of them.
+    ///
+    /// It does not show holes of mappings that are not registered.
     static let writtenOrGone = PageQuery(all: .written, returning: .written)
+
+    /// All of the mappings that are not registered, holes as well; the kernel skips the others without a look.
+    static let unregistered = PageQuery(
+        all: .writeProtectAllowed,
+        inverted: .writeProtectAllowed,
+        returning: .writeProtectAllowed
+    )
 
     /// Pages with data.
     func data(_ content: MappingContent) -> PageQuery {
         query(content, adding: [])
     }
 
-    /// Pages with data in mappings that are not registered; the kernel skips all others without a look.
+    /// Pages with data in mappings that are not registered.
     func unregisteredData(_ content: MappingContent) -> PageQuery {
         var query = query(content, adding: .writeProtectAllowed)
         query.inverted.insert(.writeProtectAllowed)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Glibc
 internal import LinuxSystem
 internal import Paging
 internal import ProcessTrace
@@ -93,12 +94,13 @@ extension WriteProtectRounds {
         }
     }
 
-    /// How often arming is tried again while the process is changing its address space.
-    private static var changeLimit: Int { 10_000 }
+    /// How long a change of the address space may be in the way; each is over as soon as its message has been read.
+    private static var changeTime: Duration { .seconds(10) }
 
     /// False when the range is not registered any more.
     private func arm(_ range: AddressRange) throws(TrackingError) -> Bool {
-        for _ in 0..<Self.changeLimit {
+        let deadline = Deadline.after(Self.changeTime)
+        while !deadline.hasPassed {
             let outcome = try TrackingError.translatingCall(pid, "track the writes of") { () throws(SystemCallError) in
                 try uffd.writeProtect(range, armed: true)
             }
@@ -106,7 +108,7 @@ extension WriteProtectRounds {
             case .installed: return true
             case .vanished, .alreadyPresent: return false
             case .targetGone: try checkAlive()
-            case .interrupted, .partial: continue
+            case .interrupted, .partial: usleep(20)
             }
         }
         throw TrackingError(.tryAgain, "process \(pid) changes its mappings faster than they are looked at: try again")

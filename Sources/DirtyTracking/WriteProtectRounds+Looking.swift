@@ -7,7 +7,7 @@ extension WriteProtectRounds {
     /// Adds reported pages of a span that hold no data any more to those that are dropped.
     func findLost(in span: MappingSpan, _ round: inout TrackerRound) throws(TrackingError) {
         var suspects = PageSet()
-        if seesHugeHoles {
+        if seesHoles {
             try reported.forEachCluster(in: span.range.pageNumbers) { (cluster) throws(TrackingError) in
                 try scan(cluster, PageQueries.writtenOrGone) { pages, _ in
                     suspects.formUnion(reported, in: pages)
@@ -23,19 +23,33 @@ extension WriteProtectRounds {
         round.dropped.formUnion(lost)
     }
 
-    /// Takes all pages of mappings that are not registered as written, and what was reported there as void.
-    func collectUnregistered(
+    /// Takes all pages of new mappings as written, and what was reported there as void.
+    func collectNew(
         _ span: MappingSpan,
         in mappings: TrackedMappings,
         _ round: inout TrackerRound
     ) throws(TrackingError) {
+        switch arming {
+        case .scan: try collectUnregistered(span, &round)
+        case .ioctl:
+            for index in try newMembers(of: span, in: mappings).sorted() {
+                let pages = mappings.list[index].range.pageNumbers
+                round.dropped.formUnion(reported, in: pages)
+                try scan(pages, queries.data(span.content)) { pages, _ in round.written.insert(pages) }
+            }
+        }
+    }
+
+    private func collectUnregistered(_ span: MappingSpan, _ round: inout TrackerRound) throws(TrackingError) {
         var found = PageSet()
         try scan(span.range.pageNumbers, queries.unregisteredData(span.content)) { pages, _ in found.insert(pages) }
-        guard !found.isEmpty else { return }
         round.written.formUnion(found)
-        for index in span.members where found.intersects(mappings.list[index].range.pageNumbers) {
-            round.dropped.formUnion(reported, in: mappings.list[index].range.pageNumbers)
+        // A mapping without any page may stand where another one was.
+        var lost = PageSet()
+        try reported.forEachCluster(in: span.range.pageNumbers) { (cluster) throws(TrackingError) in
+            try scan(cluster, PageQueries.unregistered) { pages, _ in lost.formUnion(reported, in: pages) }
         }
+        round.dropped.formUnion(lost)
     }
 
     /// The cheap look: only page tables with something written, new or gone are looked at more closely.
@@ -63,7 +77,7 @@ extension WriteProtectRounds {
         round.dropped.formUnion(lost)
     }
 
-    /// The look for kernels that hide huge pages that were thrown away: at every page with data.
+    /// The look where something thrown away may be hidden: at every page with data.
     func lookAtAll(_ span: MappingSpan, _ round: inout TrackerRound) throws(TrackingError) {
         var lost = PageSet()
         lost.formUnion(reported, in: span.range.pageNumbers)

@@ -57,9 +57,19 @@ extension WriteProtectRounds {
         return true
     }
 
-    /// Places of mappings with data that are not registered: they are new, or were moved, or stand where another one was.
-    func unregisteredMembers(of span: MappingSpan, in mappings: TrackedMappings) throws(TrackingError) -> Set<Int> {
-        guard arming == .scan else { return [] }
+    /// Places of mappings with data that are new, or were moved, or stand where another one was.
+    func newMembers(of span: MappingSpan, in mappings: TrackedMappings) throws(TrackingError) -> Set<Int> {
+        switch arming {
+        case .scan: try unregisteredMembers(of: span, in: mappings)
+        case .ioctl:
+            moved.isEmpty ? [] : Set(span.members.filter { moved.intersects(mappings.list[$0].range) })
+        }
+    }
+
+    private func unregisteredMembers(
+        of span: MappingSpan,
+        in mappings: TrackedMappings
+    ) throws(TrackingError) -> Set<Int> {
         var members: Set<Int> = []
         var index = span.members.lowerBound
         try scan(span.range.pageNumbers, queries.unregisteredData(span.content)) { pages, _ in

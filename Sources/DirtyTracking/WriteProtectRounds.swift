@@ -15,15 +15,18 @@ enum Arming: Sendable {
 /// The rounds of a process whose mappings are registered for write protection.
 ///
 /// What is told of a page rests on two things that the kernel keeps in one place each: whether the mapping is registered, and whether
-/// the page is armed. A mapping that is replaced, moved or made anew has neither, so its pages show as written.
+/// the page is armed. A mapping that is replaced, moved or made anew has neither, so its pages show as written. Only where faults are
+/// delivered do moved pages keep both, and then the move is delivered as well.
 struct WriteProtectRounds: ~Copyable {
     let pid: Int32
     let scope: TrackingScope
     let uffd: Userfaultfd
     let arming: Arming
     let queries: PageQueries
-    /// Whether the kernel shows whole huge pages that were thrown away under ``PageQueries/writtenOrGone``.
-    let seesHugeHoles: Bool
+    /// Whether all holes of registered mappings show under ``PageQueries/writtenOrGone``; else every page with data is looked at.
+    let seesHoles: Bool
+    /// Answers the writes, where the kernel does not.
+    let resolver: FaultResolver?
     let process: ProcessDescriptor
     let pagemap: Pagemap
     let buffer = ScanBuffer()
@@ -32,6 +35,8 @@ struct WriteProtectRounds: ~Copyable {
     private var mappings = TrackedMappings()
     /// Pages of which an earlier round has said that they hold data, and whose copies still stand.
     private(set) var reported = PageSet()
+    /// What has moved since the last round, where moved pages keep their marks.
+    private(set) var moved = MovedRanges()
     private var isFirst = true
 
     init(
@@ -41,7 +46,8 @@ struct WriteProtectRounds: ~Copyable {
         uffd: consuming Userfaultfd,
         arming: Arming,
         queries: PageQueries,
-        seesHugeHoles: Bool
+        seesHoles: Bool,
+        resolver: FaultResolver?
     ) throws(TraceError) {
         self.pid = pid
         self.process = process
@@ -49,7 +55,8 @@ struct WriteProtectRounds: ~Copyable {
         self.uffd = uffd
         self.arming = arming
         self.queries = queries
-        self.seesHugeHoles = seesHugeHoles
+        self.seesHoles = seesHoles
+        self.resolver = resolver
         pagemap = try Pagemap(pid: pid)
     }
 
@@ -63,12 +70,13 @@ struct WriteProtectRounds: ~Copyable {
     /// Looks at the running process and arms what it reports.
     mutating func round() throws(TrackingError) -> TrackerRound {
         let began = MonotonicTime.now
+        if let resolver { moved.formUnion(resolver.takeMoved()) }
         let current = try readMappings()
         var round = TrackerRound()
         round.dropped = current.replaced(reported, since: mappings)
         for span in current.spans {
             // Before they are registered, or they could not be told from those that were.
-            let fresh = isFirst ? Set(span.members) : try unregisteredMembers(of: span, in: current)
+            let fresh = isFirst ? Set(span.members) : try newMembers(of: span, in: current)
             let others = try register(span, of: current)
             for piece in pieces(of: span, in: current, fresh: fresh, without: others) {
                 try arm(piece, span.content, in: current, &round)
@@ -81,6 +89,7 @@ struct WriteProtectRounds: ~Copyable {
         reported.formUnion(round.written)
         mappings = current
         isFirst = false
+        moved = MovedRanges()
         round.presentPages = reported.count
         round.mappings = current.writes(round.written, present: reported)
         round.scanTime = began.elapsed
@@ -88,14 +97,16 @@ struct WriteProtectRounds: ~Copyable {
     }
 
     /// Looks at the stopped process and arms nothing.
-    func finalRound(_ entries: [MapEntry]?) throws(TrackingError) -> TrackerRound {
+    mutating func finalRound(_ entries: [MapEntry]?) throws(TrackingError) -> TrackerRound {
         let began = MonotonicTime.now
+        // Kept, should the process run on and another round come.
+        if let resolver { moved.formUnion(resolver.takeMoved()) }
         let current = if let entries { TrackedMappings(entries, scope: scope) } else { try readMappings() }
         var round = TrackerRound()
         round.dropped = current.replaced(reported, since: mappings)
         for span in current.spans {
-            if arming == .scan { try collectUnregistered(span, in: current, &round) }
-            if seesHugeHoles { try lookAtSuspects(span, &round) } else { try lookAtAll(span, &round) }
+            try collectNew(span, in: current, &round)
+            if seesHoles { try lookAtSuspects(span, &round) } else { try lookAtAll(span, &round) }
         }
         try checkAlive()
         var present = reported

@@ -2,7 +2,6 @@
 internal import LinuxSystem
 public import Paging
 public import ProcessTrace
-internal import Userfaultfd
 
 /// Knows which pages of a running process were written.
 ///
@@ -49,45 +48,14 @@ public final class WriteTracker: Sendable {
         timeout: Duration
     ) throws(TrackingError) -> WriteTracker {
         switch strategy {
-        case .writeProtectAsync:
-            let rounds = try beginAsync(pid, scope, timeout)
+        case .writeProtectAsync, .writeProtectSync:
+            let rounds = try WriteProtectRounds.begin(pid, strategy, scope, timeout)
             return WriteTracker(pid, strategy, .writeProtect(rounds))
         case .none:
             return WriteTracker(pid, strategy, .nothing)
-        case .writeProtectSync, .softDirty:
+        case .softDirty:
             throw TrackingError(.unavailable, "\(strategy.rawValue) is not implemented")
         }
-    }
-
-    private static func beginAsync(
-        _ pid: Int32,
-        _ scope: TrackingScope,
-        _ timeout: Duration
-    ) throws(TrackingError) -> WriteProtectRounds {
-        let process = try TrackingError.translatingCall(pid, "find") { () throws(SystemCallError) in
-            try ProcessDescriptor(pid: pid)
-        }
-        let descriptor = try InjectedUserfaultfd.make(in: process, pid, .userModeOnly, timeout: timeout)
-        let uffd: Userfaultfd
-        do { uffd = try Userfaultfd.adopt(descriptor, features: .writeTracking) } catch {
-            throw TrackingError(.unavailable, "this kernel has no asynchronous write protection: Linux 6.7", cause: error)
-        }
-        let rounds: WriteProtectRounds
-        do {
-            rounds = try WriteProtectRounds(
-                pid: pid,
-                process: process,
-                scope: scope,
-                uffd: uffd,
-                arming: .scan,
-                queries: PageQueries(knowsGuards: true),
-                seesHugeHoles: true
-            )
-        } catch {
-            throw TrackingError.of(error, pid: pid, doing: "look at the pages of")
-        }
-        try rounds.registerAll()
-        return rounds
     }
 
     /// Looks at the running process: what was written, made or thrown away since the last round.

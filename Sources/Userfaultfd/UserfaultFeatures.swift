@@ -43,6 +43,9 @@ public struct UserfaultFeatures: OptionSet, Hashable, Sendable {
 
     /// Writes are noted by the kernel and nothing is ever delivered, so nobody has to read messages.
     public static let writeTracking: Self = [.writeProtect, .writeProtectAsync, .writeProtectShmem]
+
+    /// Writes are delivered and wait for an answer, and so do moves, which take the marks of pages with them.
+    public static let deliveredWrites: Self = [.writeProtect, .eventRemap]
 }
 
 /// Modes of a registration; a new one replaces the old ones, so the union is passed always.

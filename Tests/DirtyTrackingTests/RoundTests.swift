@@ -9,7 +9,7 @@ internal import Testing
 /// What rounds report when a process writes, and when it changes its mappings.
 @Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct RoundTests {
-    static let strategies: [TrackerStrategy] = [.writeProtectAsync]
+    static let strategies: [TrackerStrategy] = [.writeProtectAsync, .writeProtectSync]
 
     @Test(arguments: strategies)
     func exactlyThePagesWrittenBetweenRoundsAreReported(strategy: TrackerStrategy) throws {

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +56,52 @@ static long map_at(void *address, uint64_t pages, int kind) {
 static long fill(uint64_t *words, uint64_t pages, uint64_t value) {
     for (uint64_t index = 0; index < pages * page / sizeof *words; index++) words[index] = value;
     return 0;
+}
+
+static sigjmp_buf after_fault;
+
+static void on_fault(int signal) { siglongjmp(after_fault, signal); }
+
+// Fills pages until one cannot be written (0), or reads them until one cannot be read (1); returns how many went well.
+static long try_pages(unsigned char *start, uint64_t pages, uint64_t value, int reads) {
+    volatile uint64_t done = 0;
+    struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_NODEFER};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    if (sigsetjmp(after_fault, 0) == 0) {
+        for (; done < pages; done++) {
+            if (reads) (void)*(volatile unsigned char *)(start + done * page);
+            else fill((uint64_t *)(void *)(start + done * page), 1, value);
+        }
+    }
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
+    return (long)done;
+}
+
+// A child writes; returns how many pages it could.
+static long fork_fill(unsigned char *start, uint64_t pages, uint64_t value) {
+    pid_t child = fork();
+    if (child == 0) _exit((int)try_pages(start, pages, value, 0) & 0x7f);
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child) return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
+}
+
+// The kernel writes the pages, all bytes alike; returns how many it wrote.
+static long kernel_fill(unsigned char *start, uint64_t pages, unsigned char value) {
+    static unsigned char bytes[page];
+    int ends[2];
+    if (pipe(ends) != 0) return -errno;
+    uint64_t done = 0;
+    for (; done < pages; done++) {
+        memset(bytes, value, page);
+        if (write(ends[1], bytes, page) != page) break;
+        if (read(ends[0], start + done * page, page) != page) break;
+    }
+    close(ends[0]);
+    close(ends[1]);
+    return (long)done;
 }
 
 static long fork_write(volatile uint64_t *address, uint64_t value) {
@@ -149,6 +197,11 @@ static long run(const char *command, const uint64_t *words) {
     if (strcmp(command, "peek") == 0) return (long)*(volatile uint64_t *)address;
     if (strcmp(command, "write-all") == 0) return write_all(address, b, c);
     if (strcmp(command, "read-into") == 0) return read_into(a, b);
+    if (strcmp(command, "try-fill") == 0) return try_pages(address, b, c, 0);
+    if (strcmp(command, "try-peek") == 0) return try_pages(address, b, 0, 1);
+    if (strcmp(command, "fork-fill") == 0) return fork_fill(address, b, c);
+    if (strcmp(command, "kernel-fill") == 0) return kernel_fill(address, b, (unsigned char)c);
+    if (strcmp(command, "become") == 0) return errno_of(setresuid((uid_t)a, (uid_t)a, (uid_t)a));
     if (strcmp(command, "fork-write") == 0) return fork_write(address, b);
     if (strcmp(command, "move") == 0) {
         return errno_of((long)mremap(address, b * page, b * page, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)(uintptr_t)c));
@@ -186,7 +239,61 @@ static int commands(int argc, char **argv) {
     return 0;
 }
 
+enum { writer_limit = 32 };
+
+static struct writer {
+    volatile uint64_t *start;
+    uint64_t pages;
+    uint64_t wrong;
+    uint64_t turns;
+    uint64_t mark;
+} writers[writer_limit];
+
+// Counts up in every page, and looks whether somebody else has written there.
+static void *write_for_ever(void *argument) {
+    struct writer *writer = argument;
+    for (uint64_t turn = 1;; turn++) {
+        for (uint64_t index = 0; index < writer->pages; index++) {
+            volatile uint64_t *word = writer->start + index * (page / sizeof *word);
+            if (*word != turn - 1) __atomic_add_fetch(&writer->wrong, 1, __ATOMIC_RELAXED);
+            *word = turn;
+        }
+        __atomic_store_n(&writer->turns, turn, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+// THREADS PAGES: each thread writes to pages of its own without a pause. For each line
+// `turns N wrong N`: the turns of the slowest since the last line `mark`, and pages that somebody else has written.
+static int writing(int argc, char **argv) {
+    int count = argc > 1 ? atoi(argv[1]) : 1;
+    uint64_t pages = argc > 2 ? strtoull(argv[2], NULL, 10) : 16;
+    if (count < 1 || count > writer_limit) return 1;
+    for (int index = 0; index < count; index++) {
+        writers[index].start = (volatile uint64_t *)map(pages, map_small);
+        writers[index].pages = pages;
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, write_for_ever, &writers[index]) != 0) return 1;
+    }
+    puts("ready");
+    fflush(stdout);
+    char line[16];
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        uint64_t turns = UINT64_MAX, wrong = 0;
+        for (int index = 0; index < count; index++) {
+            uint64_t own = __atomic_load_n(&writers[index].turns, __ATOMIC_RELAXED);
+            if (strcmp(line, "mark\n") == 0) writers[index].mark = own;
+            turns = own - writers[index].mark < turns ? own - writers[index].mark : turns;
+            wrong += __atomic_load_n(&writers[index].wrong, __ATOMIC_RELAXED);
+        }
+        printf("turns %lu wrong %lu\n", turns, wrong);
+        fflush(stdout);
+    }
+    return 0;
+}
+
 const struct victim_mode tracked_modes[] = {
     {"tracked-commands", commands},
+    {"tracked-writers", writing},
     {NULL, NULL},
 };
