@@ -21,6 +21,8 @@ _Static_assert(sizeof(struct uffd_msg) == 32, "uffd_msg");
 _Static_assert(sizeof(struct uffdio_copy) == 40, "uffdio_copy");
 _Static_assert(sizeof(struct clinux_uffdio_poison) == 32, "uffdio_poison");
 _Static_assert(CLINUX_UFFDIO_POISON == 0xc020aa08, "UFFDIO_POISON");
+_Static_assert(UFFDIO_API == 0xc018aa3f, "clinux_UFFDIO_API");
+_Static_assert(UFFDIO_REGISTER == 0xc020aa00, "clinux_UFFDIO_REGISTER");
 
 int clinux_userfaultfd(int flags) {
     long result = syscall(SYS_userfaultfd, flags);

@@ -88,7 +88,8 @@ public final class FrozenProcess {
     /// How often a process is stopped and let go because of what is otherwise a moment later.
     private static let attempts = 5
 
-    private static func freeze(_ pid: Int32, _ cache: ExaminationCache, _ timeout: Duration) throws -> FrozenProcess {
+    /// Stops and describes a process that was looked at a moment ago.
+    static func freeze(_ pid: Int32, _ cache: ExaminationCache, _ timeout: Duration) throws -> FrozenProcess {
         let process = try ProcessDescriptor(pid: pid)
         let stopped = try StoppedProcess.stop(pid, timeout: timeout)
         do {

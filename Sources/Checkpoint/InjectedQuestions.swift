@@ -60,6 +60,11 @@ struct ThreadQuestions {
         )
     }
 
+    /// Adds the trial, which is nil when it would take too long.
+    mutating func addRegistrationTrial(of mappings: [MapEntry]) -> RegistrationTrial? {
+        RegistrationTrial(of: mappings, in: &batch)
+    }
+
     /// The leader is asked for what the process has once, behind its own questions.
     mutating func addProcessQuestions(timers: [PosixTimerEntry]) -> ProcessQuestions {
         var questions = ProcessQuestions()

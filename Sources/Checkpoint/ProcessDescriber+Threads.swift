@@ -12,9 +12,12 @@ extension ProcessDescriber {
         let stopped = process.threads
         var questions = stopped.map { _ in ThreadQuestions() }
         let processQuestions = questions[0].addProcessQuestions(timers: timers)
+        let isTried = survey.flagsAreRemembered
+        let trial = isTried ? questions[0].addRegistrationTrial(of: survey.mappings.map(\.entry)) : nil
         let work = zip(stopped, questions).map { ($0.tracee, $1.batch) }
         let injector = process.injector
-        let results = try injector.withArea(byteCount: areaBytes(timers.count), on: stopped[0].tracee) {
+        let needed = areaBytes(timers.count) + (trial?.byteCount ?? 0)
+        let results = try injector.withArea(byteCount: needed, on: stopped[0].tracee) {
             () throws(TraceError) in
             let results = try injector.runOnAll(work)
             try seeLockedMemory()
@@ -33,6 +36,7 @@ extension ProcessDescriber {
             }
             try describe(thread, status, answers)
         }
+        if isTried, trial?.outcome(results[0]) != .free { try survey.surveyRegistrations() }
         read(processQuestions, results[0], timers)
         description.signals.pending = try process.group.leader.pendingSignals(shared: true).map(Self.information)
         description.signals.stopped = process.wasStoppedBySignal

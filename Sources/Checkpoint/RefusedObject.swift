@@ -207,7 +207,7 @@ extension RefusedObject {
         case .userfaultfd:
             Row(
                 "own userfaultfd",
-                by: "a descriptor anon_inode:[userfaultfd]",
+                by: "a descriptor anon_inode:[userfaultfd], in the tables of its children and threads too",
                 "it handles page faults itself, and a mapping can belong to one userfaultfd only",
                 remedy: "close the userfaultfd before the move"
             )
@@ -353,9 +353,9 @@ extension RefusedObject {
         case .foreignUserfaultfd:
             Row(
                 "memory registered with a userfaultfd",
-                by: "VmFlags um, uw or ui in /proc/PID/smaps",
-                "another program handles its page faults, or it is still being restored itself",
-                remedy: "wait until it is resident, or end its page fault handler"
+                by: "VmFlags um, uw or ui in /proc/PID/smaps; EBUSY from a registration that is tried when frozen",
+                "another program handles its page faults, or it is itself being restored",
+                remedy: "wait until it is resident, or let its page fault handler unregister the range"
             )
         case .asynchronousIO:
             Row(

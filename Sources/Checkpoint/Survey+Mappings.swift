@@ -22,6 +22,7 @@ extension Survey {
     mutating func surveyMappings(_ cache: inout ExaminationCache) throws {
         let locked = status.lockedKilobytes
         if phase == .frozen, let taken = try knownMappings(cache, locked: locked) {
+            flagsAreRemembered = true
             for known in taken { survey(known, isNew: false) }
             return
         }
@@ -53,6 +54,19 @@ extension Survey {
         return taken
     }
 
+    /// Refuses what smaps shows to belong to a userfaultfd now, where the flags of the last look were taken over.
+    mutating func surveyRegistrations() throws {
+        for entry in try ProcessMaps.readDetailed(pid) {
+            let kind = MappingKind(entry, flags: entry.details?.flags ?? [], file: nil)
+            guard kind == .refused(.foreignUserfaultfd) else { continue }
+            find(.foreignUserfaultfd, Self.object(entry))
+        }
+    }
+
+    private static func object(_ entry: MapEntry) -> String {
+        "mapping \(entry.range) (\(entry.nameBytes.isEmpty ? "anonymous" : entry.name))"
+    }
+
     /// stat(2) of what a mapping shows; nil for anonymous memory.
     private func file(behind entry: MapEntry) throws -> FileStatus? {
         guard entry.inode != 0 || entry.nameBytes.first == UInt8(ascii: "/") || entry.name.hasPrefix("anon_inode:")
@@ -71,7 +85,7 @@ extension Survey {
 
     private mutating func survey(_ known: ExaminationCache.KnownMapping, isNew: Bool) {
         let entry = known.entry
-        let object = "mapping \(entry.range) (\(entry.nameBytes.isEmpty ? "anonymous" : entry.name))"
+        let object = Self.object(entry)
         switch MappingKind(entry, flags: known.flags, file: known.file) {
         case .everywhere: return
         case .refused(let refusal): find(refusal, object)

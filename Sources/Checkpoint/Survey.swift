@@ -20,6 +20,8 @@ struct Survey {
     /// Thread ids as this program sees them, the leader first, with their status.
     var threads: [(tid: Int32, status: ProcessStatus)] = []
     var mappings: [SurveyedMapping] = []
+    /// Whether VmFlags are those of the last look before the freeze.
+    var flagsAreRemembered = false
     var descriptors: [SurveyedDescriptor] = []
     /// Descriptors by open file description: indices into `descriptors`.
     var descriptions: [[Int]] = []
@@ -103,6 +105,7 @@ struct Survey {
         guard tid != pid else { return }
         if clinux_kcmp(pid, tid, clinux_KCMP_FILES, 0, 0) > 0 {
             find(.threadDescriptorTable, "\(name) (own descriptor table)")
+            surveyOtherTable(of: tid, name)
         }
         if clinux_kcmp(pid, tid, clinux_KCMP_FS, 0, 0) > 0 {
             find(.threadDescriptorTable, "\(name) (own working directory and umask)")
@@ -112,6 +115,7 @@ struct Survey {
     private mutating func surveyRelations() throws {
         for child in try Neighbours.children(of: pid) {
             find(.children, "child process \(child) (\(Self.name(of: child)))")
+            surveyOtherTable(of: child, "child process \(child)")
         }
         let parent = status.parent
         guard parent > 0 else { return }

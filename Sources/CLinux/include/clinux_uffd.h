@@ -10,6 +10,10 @@
 /// Flag of userfaultfd(2): only faults of user mode are delivered; needs no privilege.
 static const int32_t clinux_UFFD_USER_MODE_ONLY = 1;
 
+/// Requests of ioctl(2), for calls that another process is made to do.
+static const uint64_t clinux_UFFDIO_API = 0xc018aa3f;
+static const uint64_t clinux_UFFDIO_REGISTER = 0xc020aa00;
+
 /// Modes of `clinux_uffd_register`.
 static const uint64_t clinux_UFFDIO_REGISTER_MODE_MISSING = 1;
 static const uint64_t clinux_UFFDIO_REGISTER_MODE_WP = 2;

@@ -53,8 +53,8 @@ public struct ProcessSnapshot: Sendable, Equatable {
         for number in try namesInFolder("\(folder)/fd") {
             result.append("fd \(number): \(try readLink("\(folder)/fd/\(number)"))")
             for line in try readText("\(folder)/fdinfo/\(number)").split(separator: "\n") {
-                // The time left and the ticks of a timerfd change by themselves.
-                if line.hasPrefix("it_value") || line.hasPrefix("ticks") { continue }
+                // The time left and the ticks of a timerfd change by themselves, and the faults that wait in a userfaultfd.
+                if ["it_value", "ticks", "pending:", "total:"].contains(where: line.hasPrefix) { continue }
                 result.append("fd \(number): \(line.split(whereSeparator: \.isWhitespace).joined(separator: " "))")
             }
         }

@@ -90,6 +90,8 @@ void check(bool right, const char *what) {
     }
 }
 
+void refused_in(const char *path) { folder = path; }
+
 char *refused_path(const char *name) {
     static char path[512];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -531,7 +533,7 @@ static void wait_for_go(void) {
     }
 }
 
-static int finish(const char *name) {
+int refused_end(const char *name) {
     if (deviation != NULL) {
         say("wrong ", "%s: %s", name, deviation);
         return 1;
@@ -563,7 +565,7 @@ static int run_refused(int argc, char **argv) {
     for (char *name = strtok(list, ","); name != NULL; name = strtok(NULL, ",")) {
         for_each_kind(check_named, name);
     }
-    return finish(names);
+    return refused_end(names);
 }
 
 static int print_kinds(int argc, char **argv) {
@@ -579,7 +581,7 @@ static void *go_on(void *name) {
     pthread_t *first = ((void **)name)[1];
     pthread_join(*first, NULL);
     wait_for_go();
-    exit(finish(*(char **)name));
+    exit(refused_end(*(char **)name));
 }
 
 static int run_without_leader(int argc, char **argv) {

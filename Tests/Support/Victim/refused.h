@@ -35,5 +35,10 @@ int have_object(int descriptor, const char *what);
 /// Remembers the first thing that does not work any more.
 void check(bool right, const char *what);
 
+/// Prints `ok NAME`, or `wrong NAME:` and what `check` has remembered; returns the exit status.
+int refused_end(const char *name);
+
+/// Sets the folder of the run.
+void refused_in(const char *folder);
 /// Path of `name` in the folder of the run; the text lives until the next call.
 char *refused_path(const char *name);

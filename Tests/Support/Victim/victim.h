@@ -17,6 +17,7 @@ extern const struct victim_mode trace_modes[] __attribute__((weak));
 extern const struct victim_mode checkpoint_modes[] __attribute__((weak));
 extern const struct victim_mode restore_modes[] __attribute__((weak));
 extern const struct victim_mode uffd_modes[] __attribute__((weak));
+extern const struct victim_mode uffd_owner_modes[] __attribute__((weak));
 extern const struct victim_mode session_modes[] __attribute__((weak));
 extern const struct victim_mode carried_modes[] __attribute__((weak));
 extern const struct victim_mode refused_modes[] __attribute__((weak));

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+import TestSupport
+import Testing
+
+/// Programs that handle page faults themselves are refused by the real commands, and go on handling them.
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+struct OwnUserfaultfdTests {
+    /// Words of the remedy for each sign.
+    private static let remedies: [FaultHandlingProgram.Sign: String] = [
+        .descriptor: "close the userfaultfd before the move",
+        .registration: "let its page fault handler unregister the range",
+        .socket: "close it before the move",
+        .child: "wait until the child has ended",
+        .threadTable: "without unshare(CLONE_FILES)",
+        .device: "close it before the move",
+    ]
+
+    @Test(arguments: FaultHandlingProgram.all)
+    func pageServerRefusesIt(program: FaultHandlingProgram) throws {
+        try program.run { running in
+            let before = try ProcessSnapshot(of: running.pid)
+            let server = try Move.startServer(running.pid)
+            let events = StatusEvents(of: server)
+            try events.finish()
+            #expect(try server.waitForExit() == .exited(78), "\(events.names) \(server.report())")
+            #expect(events.names == ["failed"] && events.first("failed")?["code"]?.integer == 78)
+            #expect(try ProcessSnapshot(of: running.pid).changes(since: before) == [])
+            expect(server.errors, name: program, running)
+        }
+    }
+
+    /// The page server listens; the program registers; a destination comes: the freeze refuses, and both sides say why.
+    @Test(arguments: FaultHandlingProgram.late)
+    func registrationBehindTheExaminationIsRefusedAtTheFreeze(program: FaultHandlingProgram) throws {
+        try program.run { running in
+            var running = running
+            let server = try Move.startServer(running.pid)
+            let serverEvents = StatusEvents(of: server)
+            let port = try serverEvents.wait(for: "listening")["port"]?.integer ?? 0
+            try running.register()
+            let before = try ProcessSnapshot(of: running.pid)
+            let restorer = try Move.startRestorer(port)
+            let restorerEvents = StatusEvents(of: restorer)
+            try serverEvents.finish()
+            try restorerEvents.finish()
+            #expect(try server.waitForExit() == .exited(78), "\(server.report())")
+            #expect(try restorer.waitForExit() == .exited(78), "\(restorer.report())")
+            #expect(!serverEvents.names.contains("frozen") && !restorerEvents.names.contains("running"))
+            #expect(try ProcessSnapshot(of: running.pid).changes(since: before) == [])
+            expect(server.errors, name: program, running)
+            expect(restorer.errors, name: program, running)
+        }
+    }
+
+    /// Another program holds a userfaultfd of the process and has registered nothing: no sign shows that.
+    @Test func monitorThatHasRegisteredNothingIsNoReasonToRefuse() throws {
+        try FaultHandlingProgram("none,passed").run { running in
+            let before = try ProcessSnapshot(of: running.pid)
+            let server = try Move.startServer(running.pid)
+            try StatusEvents(of: server).wait(for: "listening")
+            server.signal(15)
+            try server.waitForExit()
+            #expect(try ProcessSnapshot(of: running.pid).changes(since: before) == [])
+        }
+    }
+
+    @Test func processThatIsBeingRestoredIsRefused() throws {
+        try withMovableVictim("carried", ["large", "anonymous"]) { victim in
+            let move = try Move(of: victim.pid)
+            let copy = try move.waitUntilRunning()
+            // Its pages stay on the source for the time of the second attempt.
+            move.server.signal(19)
+            defer { move.server.signal(18) }
+            let second = try Move.startServer(copy)
+            #expect(try second.waitForExit() == .exited(78), "\(second.report())")
+            #expect(second.errors.contains("is itself being restored"), "\(second.errors)")
+            #expect(second.errors.contains("wait until it is resident"), "\(second.errors)")
+            #expect(try move.restorer.pollForExit() == nil)
+            move.server.signal(18)
+            try move.waitUntilComplete()
+            // Once it is resident nothing of the restore is left, and it can be moved on.
+            let third = try Move.startServer(copy)
+            try StatusEvents(of: third).wait(for: "listening")
+            third.signal(15)
+            try third.waitForExit()
+            #expect(try victim.verdict() == "ok carried")
+        }
+    }
+
+    private func expect(
+        _ message: String,
+        name program: FaultHandlingProgram,
+        _ running: FaultHandlingProgram.Running
+    ) {
+        let remedies = program.signs.map { Self.remedies[$0] ?? "no remedy for \($0)" }
+        for word in running.objects + remedies {
+            #expect(message.contains(word), "\(program): '\(word)' is not in: \(message)")
+        }
+        if program.signs.contains(.registration) || program.signs.contains(.descriptor) {
+            #expect(message.contains("page fault"), "\(program): \(message)")
+        }
+    }
+}
