@@ -25,21 +25,18 @@ struct StoppedProcessTests {
     }
 
     @Test func aTimeOutEndsWhenItShouldHoweverOftenItIsInterrupted() throws {
+        let began = MonotonicTime.now
         try withVictim("ticking") { victim in
             try victim.waitForLine("tick 1")
-            let began = MonotonicTime.now
+            var lines: [String] = []
             for _ in 0..<Self.stops {
                 try stopAndAsk(victim.pid)
-                // A time-out of 100 ms that started over would never end.
-                usleep(30_000)
+                // A time-out of 100 ms that started over would not end before the last stop. No line in this time is no failure.
+                if let line = try? victim.readLine(within: .milliseconds(30)) { lines.append(line) }
             }
-            var lines: [String] = []
-            let most = Int(began.elapsed / .milliseconds(100))
-            while lines.count < most / 2 { lines.append(try victim.readLine()) }
+            #expect(lines.count >= 5)
+            #expect(lines.count <= Int(began.elapsed / .milliseconds(100)))
             #expect(lines == (2..<lines.count + 2).map { "tick \($0)" })
-            #expect(began.elapsed < .seconds(10))
-            let ticks = try Int(victim.readLine().dropFirst("tick ".count)) ?? 0
-            #expect(ticks <= Int(began.elapsed / .milliseconds(100)) + 2)
         }
     }
 
