@@ -87,6 +87,27 @@ struct OwnUserfaultfdTests {
         }
     }
 
+    /// Until it is resident its memory is registered by the restorer: the program's own registration fails with EBUSY, which it may
+    /// try again. What it maps after the move it can register at once.
+    @Test func programThatBeginsToHandleFaultsAfterAMoveCanWhenItIsResident() throws {
+        try withMovableVictim("uffd-afterwards") { victim in
+            let move = try Move(of: victim.pid)
+            // Seen by the copy alone, with its first look.
+            try move.serverEvents.wait(for: "frozen")
+            try victim.tell("go")
+            try move.waitUntilRunning()
+            let refused = try victim.waitForLine { $0.hasPrefix("refused ") }
+            let registered = try victim.waitForLine { $0.hasPrefix("registered ") }
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok uffd-afterwards")
+            #expect(refused != "refused 0", "everything had come before its first try")
+            let resident = try move.restorerEvents.wait(for: "resident")["time"]?.number ?? 0
+            let delay = (Double(registered.dropFirst("registered ".count)) ?? 0) / 1e6 - resident
+            #expect(delay > -0.001 && delay < 2, "registered \(delay) s after it was resident")
+            #expect(try move.restorer.waitForExit() == .exited(0), "\(move.restorer.report())")
+        }
+    }
+
     private func expect(
         _ message: String,
         name program: FaultHandlingProgram,

@@ -98,8 +98,7 @@ char *refused_path(const char *name) {
     return path;
 }
 
-/// Runs `body` in a process that is no child of ours and ends with us.
-static void as_stranger(void (*body)(int read_end, pid_t victim)) {
+void as_stranger(void (*body)(int end, pid_t victim)) {
     pid_t victim = getpid();
     int ends[2], victim_end = (int)syscall(SYS_pidfd_open, victim, 0);
     if (pipe2(ends, O_CLOEXEC) != 0 || victim_end < 0) {
@@ -125,7 +124,7 @@ static void as_stranger(void (*body)(int read_end, pid_t victim)) {
     close(ends[0]);
 }
 
-static void done(int end) {
+void stranger_ready(int end) {
     if (write(end, "x", 1) != 1) {
         _exit(1);
     }
@@ -234,7 +233,7 @@ static int registered;
 static char *registered_page;
 static void keep(int end, pid_t victim) {
     (void)victim;
-    done(end);
+    stranger_ready(end);
 }
 static void set_uffd_elsewhere(void) {
     registered = make_uffd();
@@ -283,7 +282,7 @@ static void check_zombie(void) {
 }
 static void trace(int end, pid_t victim) {
     if (ptrace(PTRACE_SEIZE, victim, NULL, NULL) == 0) {
-        done(end);
+        stranger_ready(end);
     }
 }
 static void set_traced(void) {
@@ -298,7 +297,7 @@ static void open_fifo(int end, pid_t victim) {
     (void)victim;
     int descriptor = open(refused_path("fifo"), O_RDONLY | O_NONBLOCK);
     if (descriptor >= 0) {
-        done(end);
+        stranger_ready(end);
     }
 }
 static int outside;
@@ -501,7 +500,7 @@ static const struct refused_kind main_kinds[] = {
 
 /// Does something with each kind there is.
 static void for_each_kind(void (*body)(const struct refused_kind *kind, const char *name), const char *name) {
-    const struct refused_kind *const tables[] = {main_kinds, refused_code_kinds, refused_path_kinds};
+    const struct refused_kind *const tables[] = {main_kinds, refused_code_kinds, refused_path_kinds, refused_relation_kinds};
     for (size_t index = 0; index < sizeof tables / sizeof *tables; index++) {
         for (const struct refused_kind *kind = tables[index]; kind->name != NULL; kind++) {
             body(kind, name);
@@ -523,7 +522,7 @@ static void print(const struct refused_kind *kind, const char *name) {
     puts(kind->name);
 }
 
-static void wait_for_go(void) {
+void wait_for_go(void) {
     say("ready", "%s", "");
     while (access(refused_path("go"), F_OK) != 0) {
         struct timespec time = {.tv_nsec = 2000000};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /// One kind.
 struct refused_kind {
@@ -17,6 +18,7 @@ struct refused_kind {
 // Tables by subject, each ended by a row without a name.
 extern const struct refused_kind refused_code_kinds[];
 extern const struct refused_kind refused_path_kinds[];
+extern const struct refused_kind refused_relation_kinds[];
 
 /// Prints one line that begins with `word`.
 void say(const char *word, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -35,6 +37,13 @@ int have_object(int descriptor, const char *what);
 /// Remembers the first thing that does not work any more.
 void check(bool right, const char *what);
 
+/// Runs `body` in a process that is no child of this one and ends with it.
+void as_stranger(void (*body)(int end, pid_t victim));
+/// Tells the victim that the stranger has done its part.
+void stranger_ready(int end);
+
+/// Prints `ready` and waits for the file `go`.
+void wait_for_go(void);
 /// Prints `ok NAME`, or `wrong NAME:` and what `check` has remembered; returns the exit status.
 int refused_end(const char *name);
 

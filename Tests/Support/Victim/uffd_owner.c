@@ -484,7 +484,58 @@ static int run(int argc, char **argv) {
     return refused_end(argv[0]);
 }
 
+// A program that begins to handle page faults after it was moved: `Victim uffd-afterwards FOLDER`. Prints `refused N`, how often it
+// could not register memory that came along with it, and `registered TIME` (CLOCK_REALTIME in microseconds) when it could.
+
+static long long real_time(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
+}
+
+static int run_afterwards(int argc, char **argv) {
+    enum { count = 65536, step = page / sizeof(long) };
+    if (argc < 2) {
+        return 64;
+    }
+    refused_in(argv[1]);
+    words = "missing";
+    long *held = mmap(NULL, count * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (long index = 0; index < count; index++) {
+        held[index * step] = index + 1;
+    }
+    say("ready", "%s", "");
+    await_file("go");
+    // Memory that it maps from now on is nobody else's.
+    int uffd = make();
+    map_area();
+    register_area(uffd);
+    start(serve_here, (void *)(intptr_t)uffd);
+    may_fault = true;
+    start(fault, NULL);
+    struct uffdio_register request = {.range = {(uintptr_t)held, count * (size_t)page}};
+    request.mode = UFFDIO_REGISTER_MODE_MISSING;
+    long refused = 0;
+    int64_t end = seconds() + 60;
+    while (ioctl(uffd, UFFDIO_REGISTER, &request) != 0 && seconds() < end) {
+        check(errno == EBUSY, "another error than EBUSY");
+        refused++;
+        nap(200);
+    }
+    say("refused ", "%ld", refused);
+    say("registered ", "%lld", real_time());
+    check(seconds() < end, "its memory cannot be registered");
+    for (long index = 0; index < count; index++) {
+        check(held[index * step] == index + 1, "a page of the held memory is wrong");
+    }
+    madvise(held + 5 * step, page, MADV_DONTNEED);
+    check(*(volatile char *)(held + 5 * step) == content, "its own page has not come");
+    check(rounds > 0, "its own faults are not answered");
+    return refused_end(argv[0]);
+}
+
 const struct victim_mode uffd_owner_modes[] = {
     {"own-uffd", run},
+    {"uffd-afterwards", run_afterwards},
     {NULL, NULL},
 };
