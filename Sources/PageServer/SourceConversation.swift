@@ -133,6 +133,7 @@ final class SourceConversation {
 
 extension SourceConversation {
     private func describe(_ options: DescribeOptions) throws(ChannelError) -> Ending? {
+        if let ending = awaitPreCopy() { return ending }
         if case .running = preCopyState { throw .unexpected(.describe) }
         switch commit.descriptionRequested() {
         case .violation(let resolution): return broke(.unexpected(.describe), resolution)
