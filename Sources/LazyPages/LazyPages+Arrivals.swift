@@ -125,13 +125,16 @@ extension LazyPages {
         for index in spaces.indices {
             var rest = pages
             while let piece = spaces[index].segments.firstPiece(fromSource: rest) {
-                if let run = spaces[index].firstOwedRun(in: piece.sourcePages, isMapComplete: isMapComplete) {
+                let owed =
+                    piece.isDropped
+                    ? nil : spaces[index].firstOwedRun(in: piece.sourcePages, isMapComplete: isMapComplete)
+                if let run = owed ?? spaces[index].doubtful.nextRun(in: piece.sourcePages) {
                     return Install(
                         space: spaces[index].identifier,
                         address: VirtualAddress(pageNumber: piece.start + (run.lowerBound - piece.source)),
                         offset: Int(run.lowerBound - pages.lowerBound),
                         count: min(run.count, max(1, limit)),
-                        isZeros: arrival.content != .data,
+                        isZeros: owed == nil || arrival.content != .data,
                         source: run.lowerBound
                     )
                 }
@@ -149,13 +152,18 @@ extension LazyPages {
         case .installed(let count):
             let count = UInt64(min(max(0, count), install.count))
             counters.installed += count
-            spaces[index].settle(install.source..<install.source + count, isMapComplete: isMapComplete)
+            settle(install.source..<install.source + count, in: index)
         case .alreadyPresent:
             counters.alreadyPresent += 1
-            spaces[index].settle(install.source..<install.source + 1, isMapComplete: isMapComplete)
+            settle(install.source..<install.source + 1, in: index)
         case .vanished:
             guard install.count == 1 else { return }
-            spaces[index].settle(install.source..<install.source + 1, isMapComplete: isMapComplete)
+            settle(install.source..<install.source + 1, in: index)
         }
+    }
+
+    private mutating func settle(_ pages: Range<UInt64>, in index: Int) {
+        spaces[index].settle(pages, isMapComplete: isMapComplete)
+        spaces[index].doubtful.remove(pages)
     }
 }

@@ -102,9 +102,12 @@ extension LazyPages {
     private mutating func drop(_ piece: Segment, in index: Int) {
         let pages = piece.sourcePages
         guard isMapComplete else {
-            // Outside of every segment is zeros as well; it takes no memory, and 2 MiB pieces cannot become many.
+            // A mark at the segment takes no memory, and 2 MiB pieces cannot become many.
             if piece.count >= 512 {
-                cut(piece.destinationPages, in: index)
+                _ = spaces[index].segments.cutFirstPiece(in: piece.destinationPages)
+                var dropped = piece
+                dropped.isDropped = true
+                spaces[index].segments.insert(dropped)
             } else {
                 spaces[index].dropped.insert(pages)
             }
@@ -124,6 +127,8 @@ extension LazyPages {
             spaces[index].owed.remove(piece.sourcePages)
             spaces[index].dropped.remove(piece.sourcePages)
             spaces[index].settled.remove(piece.sourcePages)
+            spaces[index].guards.remove(piece.sourcePages)
+            spaces[index].doubtful.remove(piece.sourcePages)
         }
     }
 }

@@ -64,6 +64,13 @@ extension LazyPages {
             return zeros(space, at: page, count: 1)
         }
         let source = segment.source + (page - segment.start)
+        guard !spaces[index].guards.contains(source) else {
+            counters.awaited += 1
+            return .awaitPendingReply
+        }
+        let isDropped = segment.isDropped || spaces[index].dropped.contains(source)
+        if isDropped, mayBecomeGuard(source) { return askAboutGuard(source, in: index) }
+        if segment.isDropped { return zeros(space, at: page, count: 1) }
         if isZero(source, in: index) {
             return zeros(
                 space,
@@ -97,7 +104,8 @@ extension LazyPages {
 
     /// Whether `source` is zeros in a space without asking anybody.
     private func isZero(_ source: UInt64, in index: Int) -> Bool {
-        if spaces[index].dropped.contains(source) { return true }
+        if spaces[index].guards.contains(source) { return false }
+        if spaces[index].dropped.contains(source) { return !mayBecomeGuard(source) }
         return isMapComplete
             ? !map.contains(source) && !spaces[index].owed.contains(source)
             : absent.contains(source)
@@ -116,6 +124,17 @@ extension LazyPages {
         return .installZeros(
             ZeroFill(space: space, address: VirtualAddress(pageNumber: page), count: UInt32(truncatingIfNeeded: count))
         )
+    }
+
+    /// Guards outlive what drops the pages around them, and only the source knows them all before the page map has come.
+    private mutating func askAboutGuard(_ source: UInt64, in index: Int) -> FaultAction {
+        spaces[index].doubtful.insert(source)
+        guard requested.insert(source) else {
+            counters.awaited += 1
+            return .awaitPendingReply
+        }
+        counters.demanded += 1
+        return .request(PageRequest(address: VirtualAddress(pageNumber: source), count: 1))
     }
 
     private func zeroRun(from source: UInt64, in index: Int, limit: UInt64) -> UInt64 {

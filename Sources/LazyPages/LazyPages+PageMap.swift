@@ -31,6 +31,9 @@ extension LazyPages {
         guard !map.intersects(absent) else {
             throw LazyPagesError(.contradiction, "the page map names a page that was called absent before")
         }
+        guard !map.intersects(guardPages) else {
+            throw LazyPagesError(.contradiction, "the page map names a page that was called a guard page before")
+        }
         var unnamed = early
         unnamed.subtract(map)
         guard unnamed.isEmpty else {
@@ -50,7 +53,7 @@ extension LazyPages {
     /// answer.
     private mutating func makeOwed(_ index: Int) {
         var owed = PageSet()
-        for segment in spaces[index].segments.byDestination {
+        for segment in spaces[index].segments.byDestination where !segment.isDropped {
             for set in [map, requested] {
                 var rest = segment.sourcePages
                 while let run = set.nextRun(in: rest) {
@@ -61,6 +64,7 @@ extension LazyPages {
         }
         owed.subtract(spaces[index].settled)
         owed.subtract(spaces[index].dropped)
+        owed.subtract(guardPages)
         spaces[index].owed = owed
         spaces[index].settled = PageSet()
     }

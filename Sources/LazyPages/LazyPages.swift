@@ -16,6 +16,7 @@ internal import Paging
 /// | dropped (MADV_DONTNEED, MADV_FREE) | zeros, for ever: data of the source that comes later is never installed | |
 /// | absent (not in the page map) | zeros | |
 /// | outside of every lazy mapping (a stack that grew, a mapping that grew) | zeros | |
+/// | to become a guard page | nothing, until it is one | the installation of the guard; then it counts as dropped |
 ///
 /// Until the page map is complete every page of a lazy mapping counts as owed.
 ///
@@ -29,6 +30,8 @@ internal import Paging
 ///    repeat an old answer.
 /// 4. After a removal, unmapping or move wake the whole range: threads that wait there fault again and get the new
 ///    answer.
+/// 5. While ``nextPendingGuards(of:)`` names a range, stop the threads of the space, read its events, install guard
+///    pages there, report ``guardsInstalled(_:_:)`` and wake the range.
 public struct LazyPages: ~Copyable, Sendable {
     /// Bounds of what a machine does.
     public struct Limits: Hashable, Sendable {
@@ -88,6 +91,8 @@ public struct LazyPages: ~Copyable, Sendable {
     var requested = PageSet()
     /// Outstanding source pages whose bytes were pre-copied and are right: they need not be asked for.
     var local = PageSet()
+    /// Source pages that the source called guard pages.
+    var guardPages = PageSet()
 
     /// What has been decided so far.
     public internal(set) var counters = Counters()
@@ -130,7 +135,7 @@ public struct LazyPages: ~Copyable, Sendable {
 extension LazyPages {
     /// Whether no address space owes a page to its threads: userfaultfd may be unregistered.
     public var isResident: Bool {
-        isMapComplete && spaces.allSatisfy { $0.owed.isEmpty }
+        isMapComplete && spaces.allSatisfy { $0.owed.isEmpty && $0.guards.isEmpty }
     }
 
     /// Whether every page of the page map has arrived.
@@ -185,6 +190,10 @@ struct AddressSpace: Sendable {
     var settled = PageSet()
     /// Pages that the application gave back: zeros from then on.
     var dropped = PageSet()
+    /// Pages of segments that have to become guard pages; until then nothing is installed there.
+    var guards = PageSet()
+    /// Dropped pages that threads wait for because they may be guard pages: zeros when the source says that they are none.
+    var doubtful = PageSet()
     var streams = AccessStreams()
 
     init(identifier: SpaceIdentifier, segments: SegmentTable) {
@@ -194,7 +203,9 @@ struct AddressSpace: Sendable {
 
     /// Whether `page`, which is in a segment, still has to come from the source.
     func owes(_ page: UInt64, isMapComplete: Bool) -> Bool {
-        isMapComplete ? owed.contains(page) : !settled.contains(page) && !dropped.contains(page)
+        isMapComplete
+            ? owed.contains(page)
+            : !settled.contains(page) && !dropped.contains(page) && !guards.contains(page)
     }
 
     /// The first run of pages in `pages`, all in one segment, that still have to come from the source.

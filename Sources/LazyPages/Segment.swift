@@ -13,6 +13,8 @@ public struct Segment: Hashable, Sendable {
     public internal(set) var isInherited: Bool
     /// Whether mremap(2) brought it here.
     var isMoved = false
+    /// Whether the application gave all of it back: zeros, but for guard pages.
+    var isDropped = false
 
     /// A lazy mapping that is restored where it was.
     ///

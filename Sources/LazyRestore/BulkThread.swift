@@ -26,6 +26,7 @@ struct BulkThread {
                 case .nothing: continue
                 case .pages(let frame): try take(frame, channel)
                 case .message(.pageMap(let runs, let isLast)): try memory.mapArrived(runs, isLast: isLast)
+                case .message(.guardMap(let runs)): try memory.guardsArrived(runs)
                 case .message(.preCopyMap(let runs, let isLast)):
                     try memory.preCopyMapArrived(runs)
                     if isLast { try installStaged() }

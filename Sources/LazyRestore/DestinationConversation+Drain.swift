@@ -68,6 +68,7 @@ extension DestinationConversation {
             // Once every page is there nobody needs the page connections; the source closes them when it has acknowledged.
             if let failure = shared.losses.take(), completed == nil { lost(failure) }
         case .ready(Token.completed): try becameResident()
+        case .ready(Token.lateGuards): installGuards()
         case .ready(Token.exit): processChanged()
         case .ready(Token.guardian): guardianDied()
         case .ready, .timedOut: return
@@ -148,6 +149,19 @@ extension DestinationConversation {
             try guardian.release()
         } catch {
             logger.warning("The guardian did not end in order", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// Guard pages that were heard of too late for the grant.
+    private func installGuards() {
+        guard let memory else { return }
+        memory.lateGuards.drain()
+        let installer = guardInstaller ?? GuardInstaller(memory: memory, pid: statistics.pid, logger: logger)
+        guardInstaller = installer
+        do throws(SystemCallError) {
+            try installer.start(shared)
+        } catch {
+            logger.error("Guard pages cannot be installed; who touches one waits", metadata: ["reason": "\(error)"])
         }
     }
 

@@ -21,6 +21,7 @@ final class DestinationConversation {
         static let exit: UInt64 = 3
         static let guardian: UInt64 = 4
         static let preCopy: UInt64 = 5
+        static let lateGuards: UInt64 = 6
     }
 
     /// How long a fault thread looks for the next fault before it goes to sleep, where there is a CPU to do so on.
@@ -51,6 +52,10 @@ final class DestinationConversation {
     var stopSignals = 0
     var wasKilled = false
     var completed: PageTally?
+    /// Guard pages that the grant does not name and that were heard of before the process runs.
+    var earlyGuards: [AddressRange] = []
+    /// Installs those that were heard of later.
+    var guardInstaller: GuardInstaller?
 
     init(
         options: RestoreOptions,
@@ -180,6 +185,7 @@ extension DestinationConversation {
             case .message(let message): return message
             case .signal(let signal): try endIfAsked(by: signal)
             case .timedOut: throw SessionFailure(lostBeforeGrant: .timedOut)
+            case .ready(Token.lateGuards): try takeGuards()
             case .ready: if let failure = shared.losses.take() { throw failure }
             }
         }
@@ -297,6 +303,7 @@ extension DestinationConversation {
             let memory = try LazyMemory(state, stop: shared.stop)
             self.memory = memory
             try loop.watch(memory.completed.descriptor, token: Token.completed)
+            try loop.watch(memory.lateGuards.descriptor, token: Token.lateGuards)
             let thread = try FaultThread(
                 memory: memory,
                 shared: shared,
@@ -332,6 +339,7 @@ extension DestinationConversation {
             }
             switch event {
             case .ready(Token.completed): return
+            case .ready(Token.lateGuards): try takeGuards()
             case .ready: if let failure = shared.losses.take() { throw failure }
             case .signal(let signal): try endIfAsked(by: signal)
             case .message(let message): throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
@@ -350,11 +358,21 @@ extension DestinationConversation {
         }
     }
 
+    /// Guards that are heard of now are installed before the process runs.
+    private func takeGuards() throws(SessionFailure) {
+        guard let memory else { return }
+        memory.lateGuards.drain()
+        do throws(SystemCallError) {
+            earlyGuards += try memory.settleGuards { $0.takeGuards() }
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+    }
+
     private func release(_ guards: [PageRun]) throws(SessionFailure) {
         guard let partial else { preconditionFailure("DestinationConversation: nothing was built") }
-        let ranges = guards.map {
-            AddressRange($0.address, VirtualAddress($0.address.rawValue + $0.count * PageSize.base))
-        }
+        try takeGuards()
+        let ranges = guards.map(\.range) + earlyGuards
         watcher = try told { () throws(RestoreError) in try partial.release(guards: ranges) }
         // It holds a userfaultfd of its own, which must not outlive the service: once nobody reads its events, unmapping hangs.
         self.partial = nil

@@ -167,6 +167,7 @@ final class FaultThread {
         case .pages: content = .data
         case .zeroPages: content = .zeros
         case .absentPages: content = .absent
+        case .guardPages: return try memory.requestMetGuards(frame.run)
         case .failed:
             let request = PageRequest(address: frame.address, count: frame.count)
             memory.with(.fault) { $0.requestFailed(request) }

@@ -30,11 +30,14 @@ final class LazyMemory: Sendable {
     let attention: EventDescriptor
     /// Readable, for ever, when every page is there and counted.
     let completed: EventDescriptor
+    /// Readable when guard pages have to be installed in the process.
+    let lateGuards: EventDescriptor
     private let stop: EventDescriptor
 
     init(_ state: consuming sending MemoryState, stop: EventDescriptor) throws(SystemCallError) {
         attention = try EventDescriptor()
         completed = try EventDescriptor()
+        lateGuards = try EventDescriptor()
         self.stop = stop
         self.state = Lock(state)
     }
@@ -129,6 +132,36 @@ final class LazyMemory: Sendable {
     /// These pages have not changed since they were pre-copied.
     func preCopyMapArrived(_ runs: [PageRun]) throws {
         try with(.stream) { try $0.preCopyMapArrived(runs) }
+    }
+
+    /// The source names guard pages that were not in the grant.
+    func guardsArrived(_ runs: [PageRun]) throws(LazyPagesError) {
+        let owesGuards = try with(.stream) { state throws(LazyPagesError) in
+            try state.books.guardsArrived(runs)
+            return state.owesGuards
+        }
+        if owesGuards { lateGuards.signal() }
+    }
+
+    /// The source answers a request with guard pages.
+    func requestMetGuards(_ run: PageRun) throws(LazyPagesError) {
+        let owesGuards = try with(.fault) { state throws(LazyPagesError) in
+            try state.books.requestMetGuards(run)
+            return state.owesGuards
+        }
+        if owesGuards { lateGuards.signal() }
+    }
+
+    /// Changes guards; that may have been the last thing that was owed.
+    func settleGuards<Result>(
+        _ body: (inout MemoryState) throws(SystemCallError) -> sending Result
+    ) throws(SystemCallError) -> sending Result {
+        let (result, isComplete) = try with(.fault) { state throws(SystemCallError) in
+            let result = try body(&state)
+            return (result, state.isComplete)
+        }
+        if isComplete { completed.signal() }
+        return result
     }
 
     /// Lets go of every userfaultfd; only when nothing is owed or the process is dead.

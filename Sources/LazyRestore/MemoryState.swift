@@ -19,7 +19,7 @@ struct MemoryState: ~Copyable {
     }
 
     /// How often an install that the kernel puts off is tried again at once.
-    private static let immediateRetries = 64
+    static let immediateRetries = 64
 
     var books: LazyPages
     private var spaces: [AddressSpaceHandle]
@@ -232,20 +232,20 @@ extension MemoryState {
         }
     }
 
-    private mutating func ended(_ space: SpaceIdentifier, _ range: AddressRange) {
+    mutating func ended(_ space: SpaceIdentifier, _ range: AddressRange) {
         guard stalls.openCount > 0 else { return }
         let pages = range.lowerBound.rawValue >> 12..<range.upperBound.rawValue >> 12
         stalls.ended(space: space.number, pages: pages, now: MonotonicTime.now.nanoseconds)
     }
 
-    private mutating func gone(_ space: AddressSpaceHandle) {
+    mutating func gone(_ space: AddressSpaceHandle) {
         books.spaceEnded(space.identifier)
         stalls.spaceEnded(space.identifier.number, now: MonotonicTime.now.nanoseconds)
         spaces.removeAll { $0.identifier == space.identifier }
         threads[space.identifier] = nil
     }
 
-    private func handle(of identifier: SpaceIdentifier) -> AddressSpaceHandle? {
+    func handle(of identifier: SpaceIdentifier) -> AddressSpaceHandle? {
         spaces.first { $0.identifier == identifier }
     }
 }

@@ -31,6 +31,7 @@ extension Message {
         case .pageMap:
             let (runs, flags) = try Self.runs(payload, allowedFlags: 1)
             self = .pageMap(runs: runs, isLast: flags == 1)
+        case .guardMap: self = .guardMap(runs: try Self.runs(payload, allowedFlags: 0).runs)
         case .drained: self = .drained(pages: payload.uint64(at: 0))
         case .preCopy: self = .preCopy(try PreCopyRequest(decoding: payload))
         case .preCopyRound: self = .preCopyRound(try PreCopyRound(decoding: payload))
@@ -38,7 +39,7 @@ extension Message {
         case .preCopyMap:
             let (runs, flags) = try Self.runs(payload, allowedFlags: 1)
             self = .preCopyMap(runs: runs, isLast: flags == 1)
-        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageRun, .zeroRun:
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .pageRun, .zeroRun:
             throw WireError(.unexpectedKind, at: 4, expected: "a message", found: "\(header.kind)")
         }
     }

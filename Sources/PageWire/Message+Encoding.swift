@@ -50,6 +50,8 @@ extension Message {
             Self.append(guards, flags: 0, to: &bytes)
         case .pageMap(let runs, let isLast), .preCopyMap(let runs, let isLast):
             Self.append(runs, flags: isLast ? 1 : 0, to: &bytes)
+        case .guardMap(let runs):
+            Self.append(runs, flags: 0, to: &bytes)
         case .drained(let pages):
             bytes.append(littleEndian: pages)
         case .preCopy(let request):

@@ -47,6 +47,8 @@ public enum Message: Hashable, Sendable {
     /// Source → destination on bulk: runs of lazy pages that exist at the source. Every page outside of all runs is
     /// zeros.
     case pageMap(runs: [PageRun], isLast: Bool)
+    /// Source → destination on bulk, before the last piece of the page map: guard ranges that the grant does not name.
+    case guardMap(runs: [PageRun])
     /// Source → destination on bulk: every page of the page map has been sent on this or the fault connection. `pages`
     /// is how many the page map holds.
     case drained(pages: UInt64)
@@ -78,6 +80,7 @@ public enum Message: Hashable, Sendable {
         case .complete: .complete
         case .acknowledged: .acknowledged
         case .pageMap: .pageMap
+        case .guardMap: .guardMap
         case .drained: .drained
         case .preCopy: .preCopy
         case .preCopyRound: .preCopyRound

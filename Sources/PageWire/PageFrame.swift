@@ -62,7 +62,7 @@ public struct PageFrame: Hashable, Sendable {
             throw WireError(.badLength, at: 0, expected: "\(16 + contentByteCount)", found: "\(header.payloadLength)")
         }
         switch kind {
-        case .pages, .zeroPages, .absentPages:
+        case .pages, .zeroPages, .absentPages, .guardPages:
             guard remaining < PageProtocol.maximumPages else {
                 throw WireError(
                     .badField,

@@ -78,6 +78,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     case zeroPages = 0x22
     case absentPages = 0x23
     case failed = 0x24
+    case guardPages = 0x25
 
     // Bulk.
     case pageMap = 0x30
@@ -87,6 +88,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     case preCopyRound = 0x34
     case preCopied = 0x35
     case preCopyMap = 0x36
+    case guardMap = 0x37
 
     /// Bytes that a payload of this kind may have.
     public var payloadBounds: ClosedRange<Int> {
@@ -100,9 +102,9 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .eagerPages: 1...PageProtocol.maximumEagerChunk
         case .handedOver, .complete: 24...24
         case .grant: 8...8 + 16 * PageProtocol.maximumGuards
-        case .requestPages, .zeroPages, .absentPages, .failed, .zeroRun: 16...16
+        case .requestPages, .zeroPages, .absentPages, .failed, .guardPages, .zeroRun: 16...16
         case .pages, .pageRun: 16 + 4096...16 + pageBytes
-        case .pageMap, .preCopyMap: 8...8 + 16 * PageProtocol.maximumMapRuns
+        case .pageMap, .preCopyMap, .guardMap: 8...8 + 16 * PageProtocol.maximumMapRuns
         case .drained: 8...8
         case .preCopy, .preCopyRound: 24...24
         case .preCopied: 8...8
@@ -112,10 +114,10 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     /// Whether this kind holds a ``PageFrame``.
     public var isPageFrame: Bool {
         switch self {
-        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .pageRun, .zeroRun: true
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .pageRun, .zeroRun: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
             .built, .grant, .running, .complete, .acknowledged, .preCopy, .pageMap, .drained, .preCopyRound, .preCopied,
-            .preCopyMap:
+            .preCopyMap, .guardMap:
             false
         }
     }
@@ -123,10 +125,10 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     /// Whether this kind makes or answers a request, and so carries its id.
     public var carriesRequest: Bool {
         switch self {
-        case .requestPages, .pages, .zeroPages, .absentPages, .failed: true
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
             .built, .grant, .running, .complete, .acknowledged, .preCopy, .pageMap, .pageRun, .zeroRun, .drained,
-            .preCopyRound, .preCopied, .preCopyMap:
+            .preCopyRound, .preCopied, .preCopyMap, .guardMap:
             false
         }
     }
@@ -142,8 +144,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .describe, .built, .running, .complete, .preCopy: connection == .control && sender == .destination
         case .description, .eagerPages, .handedOver, .grant, .acknowledged: connection == .control && sender == .source
         case .requestPages: connection == .fault && sender == .destination
-        case .pages, .zeroPages, .absentPages, .failed: connection == .fault && sender == .source
-        case .pageMap, .pageRun, .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap:
+        case .pages, .zeroPages, .absentPages, .failed, .guardPages: connection == .fault && sender == .source
+        case .pageMap, .pageRun, .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap, .guardMap:
             connection == .bulk && sender == .source
         }
     }

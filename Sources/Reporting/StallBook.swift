@@ -57,6 +57,11 @@ public struct StallBook: Sendable {
         }
     }
 
+    /// Whether a wait that has not ended is for such a page of a space.
+    public func isAnyoneWaiting(where matches: (_ space: UInt32, _ page: UInt64) -> Bool) -> Bool {
+        open.contains { matches($0.space, $0.page) }
+    }
+
     /// An address space is gone, and its threads with it.
     public mutating func spaceEnded(_ space: UInt32, now: UInt64) {
         ended(space: space, pages: 0..<UInt64.max, now: now)

@@ -59,6 +59,26 @@ final class Books {
         machine.nextLocalRun(from: page, limit: limit)
     }
 
+    func guardsArrived(_ runs: [PageRun]) throws(LazyPagesError) {
+        try machine.guardsArrived(runs)
+    }
+
+    func requestMetGuards(_ run: PageRun) throws(LazyPagesError) {
+        try machine.requestMetGuards(run)
+    }
+
+    func nextPendingGuards(of space: SpaceIdentifier = .process) -> AddressRange? {
+        machine.nextPendingGuards(of: space)
+    }
+
+    func isPendingGuard(_ space: SpaceIdentifier = .process, at address: VirtualAddress) -> Bool {
+        machine.isPendingGuard(space, at: address)
+    }
+
+    func guardsInstalled(_ space: SpaceIdentifier = .process, _ range: AddressRange) {
+        machine.guardsInstalled(space, range)
+    }
+
     func removed(_ space: SpaceIdentifier, _ range: AddressRange) {
         machine.removed(space, range)
     }

@@ -7,6 +7,8 @@ enum Content: Hashable {
     /// What the source had on this page.
     case source(UInt64)
     case zeros
+    /// Nothing: who touches it gets SIGSEGV.
+    case guardPage
     /// What the application wrote.
     case written(Int)
 }
@@ -96,7 +98,7 @@ final class FakeSpace {
         guard present == entry.expected || entry.isEither || isBeingRemoved(page) else {
             throw Violation("page \(page) reads \(present) where \(entry.expected) is right")
         }
-        guard isWrite else { return }
+        guard isWrite, present != .guardPage else { return }
         tag += 1
         entry.present = .written(tag)
         entry.expected = .written(tag)
@@ -145,7 +147,8 @@ final class FakeSpace {
     /// Carries a removal out.
     func zap(_ range: Range<UInt64>) {
         for page in range {
-            guard var entry = pages[page] else { continue }
+            // Guards stay, and so do pages that have to become some.
+            guard var entry = pages[page], entry.expected != .guardPage else { continue }
             entry.present = entry.isRegistered ? nil : .zeros
             entry.expected = .zeros
             entry.isEither = false
@@ -153,7 +156,25 @@ final class FakeSpace {
         }
     }
 
+    /// MADV_GUARD_REMOVE.
+    func removeGuard(_ page: UInt64) {
+        guard var entry = pages[page], entry.present == .guardPage else { return }
+        entry.present = entry.isRegistered ? nil : .zeros
+        entry.expected = .zeros
+        pages[page] = entry
+    }
+
     // MARK: What the handler does
+
+    /// MADV_GUARD_INSTALL, made by a thread of the process while all stand still, where UFFDIO_POISON has found the mapping.
+    func installGuards(_ range: Range<UInt64>) throws {
+        for page in range {
+            guard var entry = pages[page], entry.isRegistered else { continue }
+            guard entry.expected == .guardPage else { throw Violation("page \(page) becomes a guard") }
+            entry.present = .guardPage
+            pages[page] = entry
+        }
+    }
 
     func wake(_ range: Range<UInt64>) throws {
         for page in waiters.keys.sorted() where range.contains(page) {
@@ -174,7 +195,10 @@ final class FakeSpace {
         for index in 0..<count {
             let page = first + UInt64(index)
             guard var entry = pages[page] else { return .vanished }
+            // UFFDIO_COPY overwrites a guard without a word.
+            if entry.present == .guardPage, content(index) != .zeros { throw Violation("page \(page) was a guard") }
             guard entry.present == nil else { return index == 0 ? .alreadyPresent : .installed(index) }
+            guard entry.expected != .guardPage else { throw Violation("page \(page) has to become a guard") }
             entry.present = content(index)
             guard entry.present == entry.expected || entry.isEither || isBeingRemoved(page) else {
                 throw Violation("\(content(index)) is installed on page \(page) where \(entry.expected) is right")

@@ -17,8 +17,10 @@ struct Simulation: ~Copyable {
     // The source.
     private let existing: PageSet
     private let zeroAtSource: PageSet
+    private let guardsAtSource: PageSet
     private var requests: [PageRequest] = []
-    private var replies: [Arrival] = []
+    private var replies: [Reply] = []
+    private var guardPieces: [[PageRun]]
     private var mapPieces: [[PageRun]]
     private var unsent: PageSet
     private var counted = PageSet()
@@ -27,6 +29,11 @@ struct Simulation: ~Copyable {
     private var preCopyPieces: [[PageRun]]
     /// Pre-copied pages that are being installed.
     private var locals: [Arrival] = []
+
+    private enum Reply {
+        case pages(Arrival)
+        case guards(PageRun)
+    }
 
     // The two receiving threads of the driver: what each has in its buffer.
     private var inHand: [Arrival?] = [nil, nil]
@@ -40,6 +47,8 @@ struct Simulation: ~Copyable {
         var zeroAtSource = PageSet()
         var preCopied = PageSet()
         let preCopies = random.one(in: 2)
+        var guardsAtSource = PageSet()
+        let hasGuards = random.one(in: 2)
         var start: UInt64 = 500
         let density = Int.random(in: 1...4, using: &random)
         for mapping in 0..<Int.random(in: 1...5, using: &random) {
@@ -53,6 +62,9 @@ struct Simulation: ~Copyable {
                     existing.insert(page)
                     if random.one(in: 5) { zeroAtSource.insert(page) } else { expected = .source(page) }
                     if preCopies, expected != .zeros, !random.one(in: 4) { preCopied.insert(page) }
+                } else if hasGuards, random.one(in: 3) {
+                    guardsAtSource.insert(page)
+                    expected = .guardPage
                 }
                 pages[page] = FakePage(expected: expected, mapping: mapping, isInherited: isInherited)
             }
@@ -62,6 +74,8 @@ struct Simulation: ~Copyable {
         self.spaces = [.process: FakeSpace(pages: pages)]
         self.existing = existing
         self.zeroAtSource = zeroAtSource
+        self.guardsAtSource = guardsAtSource
+        self.guardPieces = guardsAtSource.isEmpty ? [] : Self.pieces(of: guardsAtSource, &random)
         self.unsent = existing
         self.unsent.subtract(preCopied)
         self.preCopied = preCopied
@@ -99,6 +113,7 @@ struct Simulation: ~Copyable {
         case 60..<75: try receive(onFault: true)
         case 75..<84: try receive(onFault: false)
         case 84..<90: try installPreCopied()
+        case 90: try installGuards()
         default: settleKernel(all: false)
         }
     }
@@ -112,6 +127,7 @@ struct Simulation: ~Copyable {
             try receive(onFault: true)
             try receive(onFault: false)
             try installPreCopied()
+            try installGuards()
         }
         guard isQuiet else { throw Violation("a thread waits for ever: \(state)") }
         guard machine.isResident, machine.hasAllPages else {
@@ -158,6 +174,7 @@ struct Simulation: ~Copyable {
         case 36: grow(space)
         case 37: mapElsewhere(in: space)
         case 38 where spaces.count < 5: space.events.append(.fork(space.fork(&random)))
+        case 38: space.removeGuard(page)
         case 39 where identifier != .process && random.one(in: 3): space.hasEnded = true
         default: break
         }
@@ -323,11 +340,23 @@ struct Simulation: ~Copyable {
         }
     }
 
+    /// Stops the threads of every space and installs the guards that it waits for.
+    private mutating func installGuards() throws {
+        settleKernel(all: true)
+        for (identifier, space) in spaces where try readEvents(identifier, space) {
+            while let range = machine.nextPendingGuards(of: identifier) {
+                try space.installGuards(range.pageNumbers)
+                machine.guardsInstalled(identifier, range)
+                try space.wake(range.pageNumbers)
+            }
+        }
+    }
+
     /// One of the receiving threads takes its next pages, or goes on with those it has.
     private mutating func receive(onFault: Bool) throws {
         let thread = onFault ? 0 : 1
         if inHand[thread] == nil {
-            guard let arrival = onFault ? nextReply() : try nextFromBulk() else { return }
+            guard let arrival = onFault ? try nextReply() : try nextFromBulk() else { return }
             inHand[thread] = arrival
             singly[thread] = false
             try enter(arrival)
@@ -397,25 +426,40 @@ struct Simulation: ~Copyable {
             let content = content(of: page)
             var last = page + 1
             while last < end, self.content(of: last) == content, !random.one(in: 6) { last += 1 }
-            replies.append(
-                Arrival(address: VirtualAddress(pageNumber: page), count: UInt32(last - page), content: content)
-            )
+            let address = VirtualAddress(pageNumber: page)
+            if let content {
+                replies.append(.pages(Arrival(address: address, count: UInt32(last - page), content: content)))
+            } else {
+                replies.append(.guards(PageRun(address: address, count: last - page)))
+            }
             unsent.remove(page..<last)
             page = last
         }
     }
 
-    private func content(of page: UInt64) -> Arrival.Content {
+    /// Nil for a guard page.
+    private func content(of page: UInt64) -> Arrival.Content? {
+        if guardsAtSource.contains(page) { return nil }
         guard existing.contains(page) else { return .absent }
         return zeroAtSource.contains(page) ? .zeros : .data
     }
 
-    private mutating func nextReply() -> Arrival? {
-        replies.isEmpty ? nil : replies.removeFirst()
+    private mutating func nextReply() throws -> Arrival? {
+        guard !replies.isEmpty else { return nil }
+        switch replies.removeFirst() {
+        case .pages(let arrival): return arrival
+        case .guards(let run):
+            try machine.requestMetGuards(run)
+            return nil
+        }
     }
 
     /// The next frame of the bulk connection: the page map first, then what nobody asked for.
     private mutating func nextFromBulk() throws -> Arrival? {
+        if !guardPieces.isEmpty, mapPieces.count == 1 || random.one(in: 2) {
+            try machine.guardsArrived(guardPieces.removeFirst())
+            return nil
+        }
         guard mapPieces.isEmpty else {
             try machine.pageMapArrived(mapPieces.removeFirst())
             if mapPieces.isEmpty { try machine.pageMapCompleted() }
@@ -425,8 +469,7 @@ struct Simulation: ~Copyable {
             try machine.preCopyMapArrived(preCopyPieces.removeFirst())
             return nil
         }
-        guard let run = unsent.nextRun(from: 0) else { return nil }
-        let content = content(of: run.lowerBound)
+        guard let run = unsent.nextRun(from: 0), let content = content(of: run.lowerBound) else { return nil }
         let limit = UInt64.random(in: 1...64, using: &random)
         let pages = run.prefix { $0 < run.lowerBound + limit && self.content(of: $0) == content }
         unsent.remove(run.lowerBound..<run.lowerBound + UInt64(pages.count))

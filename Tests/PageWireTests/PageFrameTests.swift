@@ -90,6 +90,15 @@ struct PageFrameTests {
                 """
             )
         ),
+        Case(
+            frame: PageFrame(kind: .guardPages, request: 10, address: at(0x3000), count: 2, remaining: 1),
+            golden: bytes(
+                """
+                10 00 00 00  25 00 00 00  0a 00 00 00 00 00 00 00 | guardPages, request 10
+                00 30 00 00 00 00 00 00  02 00 00 00  01 00 00 00  | 2 pages at 0x3000, 1 more to come
+                """
+            )
+        ),
     ]
 
     private static func at(_ address: UInt64) -> VirtualAddress {

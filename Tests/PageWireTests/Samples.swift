@@ -208,6 +208,18 @@ struct Sample: CustomStringConvertible, Sendable {
             )
         ),
         Sample(
+            message: .guardMap(runs: [PageRun(address: VirtualAddress(0x7f00_0000_2000), count: 3)]),
+            connection: .bulk,
+            sender: .source,
+            golden: bytes(
+                """
+                18 00 00 00  37 00 00 00  00 00 00 00 00 00 00 00 | 24 bytes of guardMap
+                01 00 00 00  00 00 00 00                          | 1 guard range, no flags
+                00 20 00 00 00 7f 00 00  03 00 00 00 00 00 00 00  | 3 pages at 0x7f0000002000
+                """
+            )
+        ),
+        Sample(
             message: .drained(pages: 5),
             connection: .bulk,
             sender: .source,

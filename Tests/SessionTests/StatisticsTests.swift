@@ -63,6 +63,8 @@ import Testing
         book.began(space: 1, page: 6, thread: 3, now: 400)
         book.ended(space: 0, pages: 0..<100, now: 420)
         #expect(book.openCount == 1)
+        #expect(book.isAnyoneWaiting { space, page in space == 1 && page == 6 })
+        #expect(!book.isAnyoneWaiting { space, page in space == 0 || page == 5 })
         book.spaceEnded(1, now: 450)
         #expect(book.openCount == 0)
         #expect(book.latency.count == 3)

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import CLinux
+internal import LazyPages
+internal import LinuxSystem
+internal import Logging
+internal import Paging
+internal import ProcessTrace
+internal import Synchronization
+
+/// Installs guard pages (MADV_GUARD_INSTALL) in the process while it runs: those that the source found too late for the grant.
+///
+/// Only the process itself can install them, so it is stopped for a moment and made to. A thread that waits for a page inside of a system
+/// call cannot be stopped before the page comes. When it waits for one that has to become a guard, it gets EFAULT as it would from a
+/// guard, and from then on who touches those pages gets SIGBUS instead of SIGSEGV.
+final class GuardInstaller: Sendable {
+    /// How often the process is told to stop.
+    private static let attempts = 5
+    /// How long all its threads may take for it: pages that they wait for come meanwhile.
+    private static let stopTime = Duration.milliseconds(100)
+    /// MADV_GUARD_INSTALL.
+    private static let guardInstall: UInt64 = 102
+
+    private let memory: LazyMemory
+    private let pid: Int32
+    private let logger: Logger
+    private let isAtWork = Atomic<Bool>(false)
+
+    init(memory: LazyMemory, pid: Int32, logger: Logger) {
+        self.memory = memory
+        self.pid = pid
+        self.logger = logger
+    }
+
+    /// Installs what is owed, on a thread of its own; one at a time.
+    func start(_ shared: RestoreShared) throws(SystemCallError) {
+        guard !isAtWork.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        do throws(SystemCallError) {
+            try shared.start("guards-\(pid)") { [self] in
+                installAll()
+                isAtWork.store(false, ordering: .releasing)
+                // What came behind the last look.
+                if memory.with(.fault, { $0.owesGuards }) { memory.lateGuards.signal() }
+            }
+        } catch {
+            isAtWork.store(false, ordering: .releasing)
+            throw error
+        }
+    }
+
+    private func installAll() {
+        var attempt = 0
+        while memory.with(.fault, { $0.processOwesGuards && (attempt == 0 || !$0.threadsWaitForGuards) }),
+            attempt < Self.attempts
+        {
+            attempt += 1
+            installOnThreadOfItsOwn()
+        }
+        do throws(SystemCallError) {
+            let poisoned = try memory.settleGuards { state throws(SystemCallError) in
+                let poisoned = try state.poisonGuards()
+                try state.poisonGuardsOfChildren()
+                return poisoned
+            }
+            guard !poisoned.isEmpty else { return }
+            logger.warning(
+                "The process could not be stopped to install its newest guard pages; they raise SIGBUS and not SIGSEGV",
+                metadata: ["ranges": "\(poisoned)"]
+            )
+        } catch {
+            logger.error("Guard pages cannot be installed; who touches one waits", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// The kernel lets go of a thread that could not be stopped when its tracer ends, and not before.
+    private func installOnThreadOfItsOwn() {
+        do throws(SystemCallError) {
+            try NamedThread("guards-\(pid)") { [self] in
+                do { try install() } catch { failed(error) }
+            }.join()
+        } catch {
+            failed(error)
+        }
+    }
+
+    private func failed(_ error: any Error) {
+        logger.warning(
+            "Guard pages are not installed yet; who touches one waits, or gets SIGBUS",
+            metadata: ["reason": "\(error)"]
+        )
+    }
+
+    /// Stops the process, and installs what it owes then.
+    private func install() throws {
+        let stopped = try StoppedProcess.stop(pid, timeout: Self.stopTime)
+        // Poison can be put only into memory that is still that of the process and still what it was: only there guards follow.
+        let ranges = try memory.settleGuards { state throws(SystemCallError) in try state.poisonGuards() }
+        for range in ranges {
+            let call = InjectedCall(SYS_madvise, [range.lowerBound.rawValue, range.byteCount, Self.guardInstall])
+            let result = try stopped.injector.call(call, on: stopped.group.leader)
+            guard result == 0 else {
+                throw SystemCallError("madvise", Errno(rawValue: Int32(-result)), operand: "guard pages at \(range)")
+            }
+        }
+        try stopped.letGo()
+    }
+}
