@@ -54,6 +54,11 @@ extension ProcessDescriber {
         returning: [.present, .swapped, .file, .zero, .guardPage]
     )
 
+    /// The VMAs whose pages arrive on first touch, ascending.
+    var lazyRanges: [AddressRange] {
+        description.memory.mappings.filter(\.isLazy).map(\.range)
+    }
+
     /// Decides which pages go ahead.
     func planEagerPages() throws -> EagerPlan {
         var plan = EagerPlan()
@@ -94,7 +99,7 @@ extension ProcessDescriber {
             ]
         }
         let pages = Set(wanted.map { $0 & ~(PageSize.base - 1) }.filter { $0 != 0 }).sorted()
-        let lazy = description.memory.mappings.filter(\.isLazy).map(\.range)
+        let lazy = lazyRanges
         for page in pages where lazy.contains(where: { $0.contains(VirtualAddress(page)) }) {
             let range = AddressRange(VirtualAddress(page), VirtualAddress(page + PageSize.base))
             try pagemap.scan(range, Self.existing, using: buffer) { region in

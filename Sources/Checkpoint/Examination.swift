@@ -13,6 +13,8 @@ public struct Examination: Sendable {
     let startTime: UInt64
     /// What need not be found out again under the freeze.
     var cache: ExaminationCache
+    /// Where guard pages were; empty before ``refresh()``.
+    private(set) var guards = GuardSearch()
 
     /// Looks at a running process.
     ///
@@ -35,6 +37,10 @@ public struct Examination: Sendable {
         guard survey.stat.startTime == startTime else {
             throw CheckpointError(.noSuchProcess, "process \(pid) has ended, another one has its number now")
         }
+        let lazy = survey.mappings.filter(\.isLazy).map(\.entry.range)
+        let pid = pid
+        // Last, for what is installed behind it has to be told the destination later.
+        guards = try CheckpointError.translating(pid, "examine") { try GuardSearch(walking: lazy, of: pid) }
     }
 
     private static func survey(_ pid: Int32, _ cache: inout ExaminationCache) throws(CheckpointError) -> Survey {

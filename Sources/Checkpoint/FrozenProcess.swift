@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import LinuxSystem
-internal import Paging
+public import Paging
 public import ProcessImage
 internal import ProcessTrace
 
@@ -14,6 +14,9 @@ public final class FrozenProcess {
     public let description: ProcessDescription
     /// Reads the pages, on any thread.
     public let pageSource: PageSource
+    /// Guard pages (MADV_GUARD_INSTALL) in lazy memory, ascending: all but those that were installed in the few milliseconds before the
+    /// freeze in memory that was mapped already, which ``PageReader/survey(existing:guards:)`` finds.
+    public let guards: [AddressRange]
     /// CLOCK_MONOTONIC, in nanoseconds, when the first thread was told to stop.
     public let freezeBegan: UInt64
     /// CLOCK_MONOTONIC, in nanoseconds, when the description was complete.
@@ -31,7 +34,12 @@ public final class FrozenProcess {
     private let process: ProcessDescriptor
     private var eagerPieces: ArraySlice<EagerPlan.Piece>
 
-    private init(_ describer: ProcessDescriber, _ plan: EagerPlan, _ process: ProcessDescriptor) {
+    private init(
+        _ describer: ProcessDescriber,
+        _ plan: EagerPlan,
+        _ guards: [AddressRange],
+        _ process: ProcessDescriptor
+    ) {
         stopped = describer.process
         freezeBegan = stopped.began.nanoseconds
         let now = MonotonicTime.now.nanoseconds
@@ -40,9 +48,10 @@ public final class FrozenProcess {
         self.description = description
         pageSource = PageSource(
             pid: describer.pid,
-            lazyRanges: description.memory.mappings.filter(\.isLazy).map(\.range),
+            lazyRanges: describer.lazyRanges,
             eagerPages: plan.lazyPages
         )
+        self.guards = guards
         describedAt = now
         self.process = process
         eagerPieces = plan.pieces[...]
@@ -71,11 +80,13 @@ public final class FrozenProcess {
         var examination = examination
         try examination.refresh()
         let pid = examination.pid
-        let cache = examination.cache
+        let (cache, guards) = (examination.cache, examination.guards)
         var attempt = 1
         while true {
             do {
-                return try CheckpointError.translating(pid, "freeze") { try freeze(pid, cache, timeout) }
+                return try CheckpointError.translating(pid, "freeze") {
+                    try freeze(pid, cache, timeout, guards: guards)
+                }
             } catch {
                 // A thread was met in the moment in which its call cannot be told; it is elsewhere a moment later.
                 let isMomentary = error.findings.allSatisfy { $0.kind == .uninterruptibleCall }
@@ -89,13 +100,20 @@ public final class FrozenProcess {
     private static let attempts = 5
 
     /// Stops and describes a process that was looked at a moment ago.
-    static func freeze(_ pid: Int32, _ cache: ExaminationCache, _ timeout: Duration) throws -> FrozenProcess {
+    static func freeze(
+        _ pid: Int32,
+        _ cache: ExaminationCache,
+        _ timeout: Duration,
+        guards: GuardSearch = GuardSearch()
+    ) throws -> FrozenProcess {
         let process = try ProcessDescriptor(pid: pid)
         let stopped = try StoppedProcess.stop(pid, timeout: timeout)
         do {
             let describer = try ProcessDescriber(stopped, cache: cache)
             try describer.describe()
-            let frozen = FrozenProcess(describer, try describer.planEagerPages(), process)
+            let plan = try describer.planEagerPages()
+            let guards = try guards.confirm(in: describer.lazyRanges, try Pagemap(pid: pid))
+            let frozen = FrozenProcess(describer, plan, guards, process)
             stopped.leaveCPU()
             return frozen
         } catch {

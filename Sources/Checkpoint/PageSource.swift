@@ -80,8 +80,7 @@ public final class PageReader {
         try pagemap.scan(AddressRange(address, VirtualAddress(end)), Self.existing, using: buffer) { region in
             guard region.categories.isDisjoint(with: [.zero, .guardPage]) else { return }
             let first = (region.range.lowerBound.rawValue - address.rawValue) / PageSize.base
-            let pages = region.range.byteCount / PageSize.base
-            present |= (pages >= 64 ? .max : (1 << pages) - 1) << first
+            present |= Self.bits(region.range.byteCount / PageSize.base) << first
         }
         var data: UInt64 = 0
         var page = 0
@@ -124,41 +123,78 @@ public final class PageReader {
         buffer.isZero(offset..<offset + PageSize.baseBytes)
     }
 
-    /// Passes every run of lazy pages that exist, ascending: the pages that the destination is owed.
+    /// Walks all lazy memory and passes every run of pages that exist, and every run of guard pages (MADV_GUARD_INSTALL).
     ///
-    /// Pages that went ahead as eager ones are left out, and so are holes, zero pages and guards.
-    ///
-    /// - Throws: ``CheckpointError`` when the process is gone.
-    public func existingPages(_ body: (AddressRange) -> Void) throws(CheckpointError) {
-        try scan { region in
-            guard region.categories.isDisjoint(with: [.zero, .guardPage]) else { return }
-            let end = region.range.upperBound.rawValue / PageSize.base
-            var page = region.range.lowerBound.rawValue / PageSize.base
-            while page < end {
-                let eager = source.eagerPages.nextRun(in: page..<end) ?? end..<end
-                if page < eager.lowerBound { body(Self.range(page..<eager.lowerBound)) }
-                page = eager.upperBound
-            }
-        }
-    }
-
-    /// Passes every run of guard pages (MADV_GUARD_INSTALL) in lazy ranges, ascending; nothing may be installed there.
+    /// The destination is owed the pages that exist and installs nothing on guards. Pages that went ahead as eager ones are left out,
+    /// and so are holes and zero pages. Small VMAs are walked first: guards are mostly in those (stacks), and the earlier one is known
+    /// the easier it is for the destination.
     ///
     /// - Throws: ``CheckpointError`` when the process is gone.
-    public func guardPages(_ body: (AddressRange) -> Void) throws(CheckpointError) {
-        try scan { region in
-            if region.categories.contains(.guardPage) { body(region.range) }
-        }
-    }
-
-    private func scan(_ body: (PageRegion) -> Void) throws(CheckpointError) {
+    public func survey(
+        existing: (AddressRange) -> Void,
+        guards: (AddressRange) -> Void
+    ) throws(CheckpointError) {
         do {
-            for range in source.lazyRanges {
-                try pagemap.scan(range, Self.existing, using: buffer, body)
+            for range in source.lazyRanges.sorted(by: { $0.byteCount < $1.byteCount }) {
+                try pagemap.scan(range, Self.existing, using: buffer) { region in
+                    if region.categories.contains(.guardPage) {
+                        guards(region.range)
+                    } else if !region.categories.contains(.zero) {
+                        passLazy(region.range, existing)
+                    }
+                }
             }
         } catch {
             throw CheckpointError.of(error, pid: source.pid, doing: "look at the pages of")
         }
+    }
+
+    /// Without the pages that went ahead.
+    private func passLazy(_ range: AddressRange, _ body: (AddressRange) -> Void) {
+        let end = range.upperBound.rawValue / PageSize.base
+        var page = range.lowerBound.rawValue / PageSize.base
+        while page < end {
+            let eager = source.eagerPages.nextRun(in: page..<end) ?? end..<end
+            if page < eager.lowerBound { body(Self.range(page..<eager.lowerBound)) }
+            page = eager.upperBound
+        }
+    }
+
+    /// What a few pages are, without reading them.
+    ///
+    /// - Parameters:
+    ///   - address: of the first page, page-aligned.
+    ///   - count: pages, 1 to 64.
+    /// - Returns: one bit a page, bit 0 the first, as ``survey(existing:guards:)`` would pass them.
+    /// - Throws: ``CheckpointError`` when the process is gone.
+    public func look(
+        at address: VirtualAddress,
+        count: Int
+    ) throws(CheckpointError) -> (existing: UInt64, guards: UInt64) {
+        precondition(count > 0 && count <= PageSource.maximumPages, "PageReader: 1 to 64 pages at a time")
+        let end = VirtualAddress(address.rawValue + UInt64(count) * PageSize.base)
+        var bits = (existing: UInt64(0), guards: UInt64(0))
+        do {
+            try pagemap.scan(AddressRange(address, end), Self.existing, using: buffer) { region in
+                let first = (region.range.lowerBound.rawValue - address.rawValue) / PageSize.base
+                if region.categories.contains(.guardPage) {
+                    bits.guards |= Self.bits(region.range.byteCount / PageSize.base) << first
+                } else if !region.categories.contains(.zero) {
+                    bits.existing |= Self.bits(region.range.byteCount / PageSize.base) << first
+                }
+            }
+        } catch {
+            throw CheckpointError.of(error, pid: source.pid, doing: "look at the pages of")
+        }
+        for index in 0..<UInt64(count) where source.eagerPages.contains(address.rawValue / PageSize.base + index) {
+            bits.existing &= ~(1 << index)
+        }
+        return bits
+    }
+
+    /// As many bits, the lowest ones.
+    private static func bits(_ pages: UInt64) -> UInt64 {
+        pages >= 64 ? .max : (1 << pages) - 1
     }
 
     private static func range(_ pages: Range<UInt64>) -> AddressRange {

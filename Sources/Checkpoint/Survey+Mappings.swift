@@ -16,6 +16,11 @@ struct SurveyedMapping {
     func has(_ flag: String) -> Bool {
         flags.contains(flag)
     }
+
+    /// Whether its pages arrive on first touch.
+    var isLazy: Bool {
+        kind == .anonymous && !has("lo")
+    }
 }
 
 extension Survey {

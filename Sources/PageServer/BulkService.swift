@@ -29,6 +29,7 @@ struct BulkService {
             try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
             try preCopyUntilItMayBegin(channel)
             guard let memory = session.frozenMemory else { return }
+            try sendLateGuards(channel)
             try sendMap(session.ledger.map, channel) { .pageMap(runs: $0, isLast: $1) }
             let preCopied = session.ledger.preCopied
             if !preCopied.isEmpty { try sendMap(preCopied, channel) { .preCopyMap(runs: $0, isLast: $1) } }
@@ -69,6 +70,16 @@ struct BulkService {
         let count = try poller.wait()
         for index in 0..<count where poller[index].token == stopToken { throw ChannelError.stopped }
         return Int(poller[0].token)
+    }
+
+    /// Guards that the grant does not name go before the map: when that has come, what it does not name reads zeros.
+    private func sendLateGuards(_ channel: FrameChannel) throws(ChannelError) {
+        var guards = session.ledger.lateGuards[...]
+        while !guards.isEmpty {
+            let piece = Array(guards.prefix(PageProtocol.maximumMapRuns))
+            try channel.send(.guardMap(runs: piece), until: .never)
+            guards = guards.dropFirst(piece.count)
+        }
     }
 
     private func sendMap(

@@ -62,6 +62,8 @@ private final class FrozenByCheckpoint: FrozenSource {
 
     var memory: any SourceMemory { CheckpointedMemory(source: process.pageSource) }
 
+    var guards: [PageRun] { process.guards.map { PageRun($0) } }
+
     func nextEagerPages() throws(SessionFailure) -> EagerPages? {
         try told { () throws(CheckpointError) in try process.nextEagerPages() }
     }
@@ -115,17 +117,17 @@ private final class CheckpointedReader: SourceMemoryReader {
         }
     }
 
-    func existingPages(_ body: (AddressRange) -> Void) throws(SessionFailure) {
+    func survey(existing: (AddressRange) -> Void, guards: (AddressRange) -> Void) throws(SessionFailure) {
         do throws(CheckpointError) {
-            try reader.existingPages(body)
+            try reader.survey(existing: existing, guards: guards)
         } catch {
             throw SessionFailure(error)
         }
     }
 
-    func guardPages(_ body: (AddressRange) -> Void) throws(SessionFailure) {
+    func look(at address: VirtualAddress, count: Int) throws(SessionFailure) -> (existing: UInt64, guards: UInt64) {
         do throws(CheckpointError) {
-            try reader.guardPages(body)
+            return try reader.look(at: address, count: count)
         } catch {
             throw SessionFailure(error)
         }

@@ -49,7 +49,7 @@ struct FaultService {
             buffer = try TransferBuffer(capacity: FrameChannel.contentOffset + content)
         }
 
-        /// One request, at least one answer; the pages in between are of the kinds data, zeros, and never there.
+        /// One request, at least one answer; the pages in between are of the kinds data, zeros, never there, and guards.
         func answer(_ request: PageFrame) throws {
             let mask: UInt64
             do throws(SessionFailure) {
@@ -72,7 +72,9 @@ struct FaultService {
                 while end < request.count, try self.kind(of: end, mask, request) == kind { end += 1 }
                 try send(kind, index..<end, of: request)
                 // The thread at the other end runs already: counting costs it nothing.
-                if kind != .absentPages { count(index..<end, of: claim, from: first, isZero: kind == .zeroPages) }
+                if kind == .pages || kind == .zeroPages {
+                    count(index..<end, of: claim, from: first, isZero: kind == .zeroPages)
+                }
                 index = end
             }
         }
@@ -87,18 +89,18 @@ struct FaultService {
             return made
         }
 
-        private func kind(of index: UInt32, _ mask: UInt64, _ request: PageFrame) throws -> FrameKind {
-            let isData = mask & (1 << UInt64(index)) != 0
-            let page = (request.address.rawValue >> 12) + UInt64(index)
-            // A page of data that the map does not name went ahead as an eager one: the destination has it.
-            if let exists = session.ledger.exists(page) { return !exists ? .absentPages : isData ? .pages : .zeroPages }
-            if isData { return session.ledger.wentAhead(page) ? .absentPages : .pages }
-            // Early, and rare: whether zeros count is known when the map is.
-            let deadline = Deadline.after(.seconds(30))
-            guard try DescriptorIO.wait(for: .readable, on: session.ledger.readyDescriptor, until: deadline) else {
-                throw ChannelError.timedOut
+        private func kind(of index: UInt32, _ mask: UInt64, _ request: PageFrame) throws(SessionFailure) -> FrameKind {
+            let page = request.address.pageNumber + UInt64(index)
+            let exists = session.ledger.exists(page)
+            guard mask & (1 << UInt64(index)) == 0 else {
+                // A page of data that the map does not name went ahead as an eager one: the destination has it.
+                return exists ?? !session.ledger.wentAhead(page) ? .pages : .absentPages
             }
-            return session.ledger.exists(page) == true ? .zeroPages : .absentPages
+            if exists == true { return .zeroPages }
+            // The process is frozen: nobody needs to wait for the map to know what a page is.
+            let seen = try ownReader().look(at: VirtualAddress(pageNumber: page), count: 1)
+            if seen.existing != 0 { return .zeroPages }
+            return seen.guards != 0 && session.ledger.isLate(guard: page) ? .guardPages : .absentPages
         }
 
         private func send(_ kind: FrameKind, _ pages: Range<UInt32>, of request: PageFrame) throws(ChannelError) {

@@ -2,6 +2,7 @@
 internal import LinuxSystem
 internal import PageWire
 internal import Paging
+internal import Reporting
 
 /// Which pages exist, which have been sent, and the digest over those: what a COMPLETE is compared with.
 ///
@@ -13,6 +14,10 @@ final class PageLedger: Sendable {
 
     private struct State {
         var existing: PageSet?
+        /// Guard pages that are known.
+        var guards = PageSet()
+        /// Those of them that the destination has before its process runs.
+        var granted = PageSet()
         var unsent = PageSet()
         /// Existing pages that the destination has from pre-copy and that have not been counted.
         var uncounted = PageSet()
@@ -27,7 +32,7 @@ final class PageLedger: Sendable {
         var demanded: UInt64 = 0
         var zero: UInt64 = 0
         var preCopied: UInt64 = 0
-        var failed = false
+        var failure: SessionFailure?
 
         /// Enters that a page is counted by whoever sends it; false when it has been or does not exist.
         mutating func take(_ page: UInt64) -> Bool {
@@ -51,6 +56,50 @@ final class PageLedger: Sendable {
     /// Readable when ``exists(_:)`` can be asked.
     var readyDescriptor: Int32 { mapReady.descriptor }
 
+    /// Guard pages that are known under the freeze: the destination gets them with the grant, whatever is found besides.
+    func knows(guards: [PageRun]) {
+        state.withLock { state in
+            for run in guards {
+                state.guards.insert(run.pageNumbers)
+                state.granted.insert(run.pageNumbers)
+            }
+        }
+    }
+
+    /// The walk through memory has met guard pages.
+    func found(guards pages: Range<UInt64>) {
+        state.withLock { _ = $0.guards.insert(pages) }
+    }
+
+    /// The guard pages for the grant: all that are known by now, if they are no more than `limit` runs.
+    ///
+    /// - Throws: what has ended the walk through memory.
+    func guardsToGrant(limit: Int) throws(SessionFailure) -> [PageRun] {
+        try state.withLock { state throws(SessionFailure) in
+            if let failure = state.failure { throw failure }
+            let known = state.guards.runs
+            guard known.count <= limit else { return state.granted.runs }
+            state.granted = state.guards
+            return known
+        }
+    }
+
+    /// Guard pages that the grant does not name; all of them once the map is there.
+    var lateGuards: [PageRun] {
+        state.withLock { state in
+            var late = state.guards
+            late.subtract(state.granted)
+            return late.runs
+        }
+    }
+
+    /// Whether the destination is to be told that a page it asks for is a guard page, which it is here.
+    ///
+    /// A guard of the grant is there from the first instruction on: the process has taken it off, or it would not be asked for.
+    func isLate(guard page: UInt64) -> Bool {
+        state.withLock { !$0.granted.contains(page) }
+    }
+
     /// All existing pages are known.
     ///
     /// - Parameters:
@@ -72,8 +121,8 @@ final class PageLedger: Sendable {
     }
 
     /// The map will not come: the process is gone.
-    func mapFailed() {
-        state.withLock { $0.failed = true }
+    func mapFailed(_ failure: SessionFailure) {
+        state.withLock { $0.failure = failure }
         mapReady.signal()
     }
 
@@ -206,5 +255,18 @@ final class PageLedger: Sendable {
     /// Pages that were demanded first, pages that were zeros, and pages that were pre-copied.
     var counts: (demanded: UInt64, zero: UInt64, preCopied: UInt64) {
         state.withLock { ($0.demanded, $0.zero, $0.preCopied) }
+    }
+}
+
+extension PageSet {
+    /// The runs of the set, ascending.
+    fileprivate var runs: [PageRun] {
+        var runs: [PageRun] = []
+        var position: UInt64 = 0
+        while let run = nextRun(from: position) {
+            position = run.upperBound
+            runs.append(PageRun(pageNumbers: run))
+        }
+        return runs
     }
 }

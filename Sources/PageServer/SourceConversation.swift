@@ -142,6 +142,7 @@ extension SourceConversation {
         do throws(SessionFailure) {
             let frozen = try process.freeze()
             self.frozen = frozen
+            try noteGuards(of: frozen)
             session.froze(frozen.memory)
             try startScan(of: frozen.memory)
             report(.frozen)
@@ -156,30 +157,35 @@ extension SourceConversation {
         return nil
     }
 
-    /// Finds out on a thread of its own which pages exist and which are guards, while the destination builds.
+    /// Guards that are more than a grant can name are refused while everything can still be undone.
+    private func noteGuards(of frozen: any FrozenSource) throws(SessionFailure) {
+        let guards = frozen.guards
+        guard guards.count <= PageProtocol.maximumGuards else {
+            throw SessionFailure(
+                .refused,
+                "\(guards.count) guard ranges (MADV_GUARD_INSTALL) are more than the \(PageProtocol.maximumGuards) that are carried"
+            )
+        }
+        session.ledger.knows(guards: guards)
+    }
+
+    /// Finds out on a thread of its own which pages exist and which are guards; nobody waits for it but the stream.
     private func startScan(of memory: any SourceMemory) throws(SessionFailure) {
         do throws(SystemCallError) {
-            let found = try Handover<Result<[PageRun], SessionFailure>>()
-            layout = found
             let session = session
             let tracker = tracker
             let sent = preCopied
             try session.start("scan-\(session.pid)") {
                 do throws(SessionFailure) {
-                    let reader = try memory.makeReader()
-                    var guards: [PageRun] = []
-                    try reader.guardPages {
-                        guards.append(PageRun(address: $0.lowerBound, count: $0.byteCount / PageSize.base))
-                    }
-                    found.put(.success(guards))
                     var pages = PageSet()
-                    try reader.existingPages { range in
-                        pages.insert(range.lowerBound.rawValue >> 12..<range.upperBound.rawValue >> 12)
+                    try memory.makeReader().survey {
+                        pages.insert($0.pageNumbers)
+                    } guards: {
+                        session.ledger.found(guards: $0.pageNumbers)
                     }
                     session.ledger.mapScanned(pages, preCopied: try sent.unchanged(by: tracker, among: pages))
                 } catch {
-                    found.put(.failure(error))
-                    session.ledger.mapFailed()
+                    session.ledger.mapFailed(error)
                 }
             }
         } catch {
@@ -244,7 +250,7 @@ extension SourceConversation {
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
         let guards: [PageRun]
         do throws(SessionFailure) {
-            guards = try guardPages()
+            guards = try session.ledger.guardsToGrant(limit: PageProtocol.maximumGuards)
             try frozen.commitGranted()
         } catch {
             return undo(commit.failed(), error)
@@ -259,27 +265,6 @@ extension SourceConversation {
         try loop.send(.grant(guards: guards))
         session.streamMayBegin.signal()
         return nil
-    }
-
-    private func guardPages() throws(SessionFailure) -> [PageRun] {
-        guard let layout else { preconditionFailure("SourceConversation: no scan was started") }
-        do throws(SystemCallError) {
-            let limit = Deadline.after(options.buildTimeout)
-            guard try DescriptorIO.wait(for: .readable, on: layout.descriptor, until: limit) else {
-                throw SystemCallError("poll", .timedOut, operand: "scan for guard pages")
-            }
-        } catch {
-            throw SessionFailure(.systemCall, "\(error)")
-        }
-        guard let found = layout.take() else { preconditionFailure("SourceConversation: the scan found nothing") }
-        let guards = try found.get()
-        guard guards.count <= PageProtocol.maximumGuards else {
-            throw SessionFailure(
-                .refused,
-                "\(guards.count) guard ranges (MADV_GUARD_INSTALL) are more than the \(PageProtocol.maximumGuards) that are carried"
-            )
-        }
-        return guards
     }
 
     private func running() throws(ChannelError) -> Ending? {

@@ -44,6 +44,8 @@ protocol FrozenSource: AnyObject {
     var encodedDescription: [UInt8] { get throws(SessionFailure) }
     /// Makes readers on any thread.
     var memory: any SourceMemory { get }
+    /// Guard pages in lazy memory: all but those that ``SourceMemoryReader/survey(existing:guards:)`` finds besides.
+    var guards: [PageRun] { get }
 
     /// The next pages to send ahead, in order; nil behind the last.
     func nextEagerPages() throws(SessionFailure) -> EagerPages?
@@ -78,9 +80,9 @@ protocol SourceMemoryReader: AnyObject {
         at offset: Int
     ) throws(SessionFailure) -> UInt64
 
-    /// Passes every run of lazy pages that exist, ascending.
-    func existingPages(_ body: (AddressRange) -> Void) throws(SessionFailure)
+    /// Walks all lazy memory: passes every run of pages that exist, and every run of guard pages.
+    func survey(existing: (AddressRange) -> Void, guards: (AddressRange) -> Void) throws(SessionFailure)
 
-    /// Passes every run of guard pages, ascending.
-    func guardPages(_ body: (AddressRange) -> Void) throws(SessionFailure)
+    /// What up to 64 pages are: one bit a page, bit 0 the first.
+    func look(at address: VirtualAddress, count: Int) throws(SessionFailure) -> (existing: UInt64, guards: UInt64)
 }

@@ -36,15 +36,21 @@ struct PageSourceTests {
             let reader = try frozen.pageSource.makeReader()
             let all = AddressRange(start, page(start, 8))
             var existing = PageSet()
-            try reader.existingPages { range in
+            var guards: [AddressRange] = []
+            try reader.survey { range in
                 guard let part = range.intersection(all) else { return }
-                existing.insert(part.lowerBound.rawValue / 4096..<part.upperBound.rawValue / 4096)
+                existing.insert(part.pageNumbers)
+            } guards: {
+                guards.append($0)
             }
             let first = start.rawValue / 4096
             #expect((0..<8).filter { existing.contains(first + $0) } == [0, 2, 4, 6])
-            var guards: [AddressRange] = []
-            try reader.guardPages { guards.append($0) }
-            #expect(guards.contains(AddressRange(page(start, 5), page(start, 6))), "\(guards)")
+            let installed = AddressRange(page(start, 5), page(start, 6))
+            #expect(guards.contains(installed), "\(guards)")
+            #expect(frozen.guards.contains(installed), "\(frozen.guards)")
+            let bits = try reader.look(at: start, count: 8)
+            #expect(bits.existing == 0b0101_0101 && bits.guards == 0b0010_0000, "\(bits)")
+            #expect(try reader.look(at: page(start, 4), count: 2) == (1, 2))
             #expect(frozen.pageSource.lazyRanges.contains { $0.contains(start) })
             try frozen.thaw()
         }
@@ -66,9 +72,11 @@ struct PageSourceTests {
                 }
             }
             #expect(hasArguments)
-            try frozen.pageSource.makeReader().existingPages { range in
-                let pages = range.lowerBound.rawValue / 4096..<range.upperBound.rawValue / 4096
-                #expect(!eager.intersects(pages), "\(range)")
+            let reader = try frozen.pageSource.makeReader()
+            try reader.survey(existing: { #expect(!eager.intersects($0.pageNumbers), "\($0)") }, guards: { _ in })
+            for range in frozen.pageSource.lazyRanges {
+                guard let page = eager.nextRun(in: range.pageNumbers)?.lowerBound else { continue }
+                #expect(try reader.look(at: VirtualAddress(pageNumber: page), count: 1) == (0, 0))
             }
             try frozen.thaw()
         }

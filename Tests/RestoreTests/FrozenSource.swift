@@ -22,8 +22,7 @@ final class FrozenSource {
         while let pages = try frozen.nextEagerPages() { eager.append(pages) }
         let reader = try frozen.pageSource.makeReader()
         var ranges: [AddressRange] = []
-        try reader.existingPages { ranges.append($0) }
-        try reader.guardPages { guards.append($0) }
+        try reader.survey(existing: { ranges.append($0) }, guards: { guards.append($0) })
         guard allEager else { return }
         for range in ranges {
             var pages = EagerPages()

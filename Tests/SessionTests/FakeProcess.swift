@@ -41,6 +41,7 @@ final class FakeProcess: SourceProcess, FrozenSource, Sendable {
     var freezeBegan: UInt64 { MonotonicTime.now.nanoseconds }
     var encodedDescription: [UInt8] { [UInt8](repeating: 0x5a, count: 3 << 20) }
     var memory: any SourceMemory { pages }
+    var guards: [PageRun] { pages.guards.map { PageRun($0) } }
 
     private func did(_ deed: Deed) { deeds.withLock { $0.append(deed) } }
 
@@ -81,7 +82,12 @@ final class FakeProcess: SourceProcess, FrozenSource, Sendable {
 struct FakeMemory: SourceMemory {
     var data: PageSet = PageSet()
     var zero: PageSet = PageSet()
+    /// Guards that are known under the freeze.
     var guards: [AddressRange] = []
+    /// Guards that only the walk behind the freeze meets.
+    var lateGuards: [AddressRange] = []
+    /// What the walk waits for before it begins.
+    var walkMayBegin: EventDescriptor?
 
     /// What exists.
     var existing: PageSet {
@@ -147,16 +153,25 @@ struct FakeMemory: SourceMemory {
             return mask
         }
 
-        func existingPages(_ body: (AddressRange) -> Void) throws(SessionFailure) {
+        func survey(existing: (AddressRange) -> Void, guards: (AddressRange) -> Void) throws(SessionFailure) {
+            _ = try? memory.walkMayBegin?.wait(until: .after(patience))
+            for range in memory.guards + memory.lateGuards { guards(range) }
             var position: UInt64 = 0
             while let run = memory.existing.nextRun(from: position) {
-                body(AddressRange(VirtualAddress(run.lowerBound << 12), VirtualAddress(run.upperBound << 12)))
+                existing(AddressRange(pageNumbers: run))
                 position = run.upperBound
             }
         }
 
-        func guardPages(_ body: (AddressRange) -> Void) throws(SessionFailure) {
-            for range in memory.guards { body(range) }
+        func look(at address: VirtualAddress, count: Int) throws(SessionFailure) -> (existing: UInt64, guards: UInt64) {
+            var bits = (existing: UInt64(0), guards: UInt64(0))
+            for index in 0..<UInt64(count) {
+                let page = VirtualAddress(pageNumber: address.pageNumber + index)
+                if memory.existing.contains(page.pageNumber) { bits.existing |= 1 << index }
+                let isGuard = (memory.guards + memory.lateGuards).contains { $0.contains(page) }
+                if isGuard { bits.guards |= 1 << index }
+            }
+            return bits
         }
     }
 }

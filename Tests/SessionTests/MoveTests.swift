@@ -15,44 +15,6 @@ import Testing
 /// Whole moves of real processes, both halves in this program.
 @Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: it traces and builds processes"))
 struct MoveTests {
-    /// A destination on a thread of its own.
-    private final class Destination: Sendable {
-        let events = EventLog()
-        private let ended: EventDescriptor
-        private let result = Lock<(outcome: Outcome, statistics: SessionStatistics)?>(nil)
-
-        init(port: UInt16, _ change: (inout RestoreOptions) -> Void = { _ in }) throws {
-            let ended = try EventDescriptor()
-            self.ended = ended
-            var options = RestoreOptions(port: port)
-            options.tls.directory = try Certificates.directory()
-            options.newPIDNamespace = true
-            change(&options)
-            let handover = try Handover<RestoreSession>()
-            handover.put(
-                RestoreSession(
-                    options: options,
-                    logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-                    status: events.sink
-                )
-            )
-            let result = result
-            try NamedThread("restore") {
-                guard let session = handover.take() else { return }
-                let ending = session.run()
-                result.withLock { $0 = ending }
-                ended.signal()
-            }.detach()
-        }
-
-        func outcome() throws -> (outcome: Outcome, statistics: SessionStatistics) {
-            guard try ended.wait(until: .after(.seconds(45))), let result = result.withLock({ $0 }) else {
-                throw TestFailure("the restore did not end; \(events.all)")
-            }
-            return result
-        }
-    }
-
     private struct Files {
         let folder: Scratch
         var go: String { folder.file("go") }
@@ -82,7 +44,7 @@ struct MoveTests {
             // The stream is slow, so that the process is long in between.
             let process = SlowlyStreamed(CheckpointedProcess(pid: victim.pid, freezeTimeout: patience), pause: 4000)
             let server = try ServerUnderTest(source: process, pid: victim.pid)
-            let destination = try Destination(port: server.port) { $0.eager = isEager }
+            let destination = try DestinationUnderTest(port: server.port) { $0.eager = isEager }
             try destination.events.wait(for: "running") { if case .running = $0 { true } else { false } }
             try writeFile(files.go, "")
             let (outcome, statistics) = try destination.outcome()
@@ -108,7 +70,7 @@ struct MoveTests {
         try withVictim(files, ["memory-events", files.go, "256", "500"]) { victim in
             let source = CheckpointedProcess(pid: victim.pid, freezeTimeout: patience)
             let server = try ServerUnderTest(source: source, pid: victim.pid)
-            let destination = try Destination(port: server.port) { $0.attached = false }
+            let destination = try DestinationUnderTest(port: server.port) { $0.attached = false }
             let (outcome, statistics) = try destination.outcome()
             #expect(outcome == Outcome())
             #expect(statistics.result == "complete")
@@ -214,6 +176,7 @@ private final class SlowlyStreamed: SourceProcess {
         var freezeBegan: UInt64 { frozen.freezeBegan }
         var encodedDescription: [UInt8] { get throws(SessionFailure) { try frozen.encodedDescription } }
         var memory: any SourceMemory { Memory(memory: frozen.memory, pause: pause) }
+        var guards: [PageRun] { frozen.guards }
         func nextEagerPages() throws(SessionFailure) -> EagerPages? { try frozen.nextEagerPages() }
         func commitGranted() throws(SessionFailure) { try frozen.commitGranted() }
         func thaw() throws(SessionFailure) { try frozen.thaw() }
@@ -253,8 +216,13 @@ private final class SlowlyStreamed: SourceProcess {
             return try reader.read(address, count: count, into: buffer, at: offset)
         }
 
-        func existingPages(_ body: (AddressRange) -> Void) throws(SessionFailure) { try reader.existingPages(body) }
-        func guardPages(_ body: (AddressRange) -> Void) throws(SessionFailure) { try reader.guardPages(body) }
+        func survey(existing: (AddressRange) -> Void, guards: (AddressRange) -> Void) throws(SessionFailure) {
+            try reader.survey(existing: existing, guards: guards)
+        }
+
+        func look(at address: VirtualAddress, count: Int) throws(SessionFailure) -> (existing: UInt64, guards: UInt64) {
+            try reader.look(at: address, count: count)
+        }
 
         private let event = try? EventDescriptor()
         private var never: Int32 { event?.descriptor ?? 0 }

@@ -101,6 +101,44 @@ final class ServerUnderTest: Sendable {
     }
 }
 
+/// A destination on a thread of its own.
+final class DestinationUnderTest: Sendable {
+    let events = EventLog()
+    private let ended: EventDescriptor
+    private let result = Lock<(outcome: Outcome, statistics: SessionStatistics)?>(nil)
+
+    init(port: UInt16, _ change: (inout RestoreOptions) -> Void = { _ in }) throws {
+        let ended = try EventDescriptor()
+        self.ended = ended
+        var options = RestoreOptions(port: port)
+        options.tls.directory = try Certificates.directory()
+        options.newPIDNamespace = true
+        change(&options)
+        let handover = try Handover<RestoreSession>()
+        handover.put(
+            RestoreSession(
+                options: options,
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+                status: events.sink
+            )
+        )
+        let result = result
+        try NamedThread("restore") {
+            guard let session = handover.take() else { return }
+            let ending = session.run()
+            result.withLock { $0 = ending }
+            ended.signal()
+        }.detach()
+    }
+
+    func outcome() throws -> (outcome: Outcome, statistics: SessionStatistics) {
+        guard try ended.wait(until: .after(.seconds(45))), let result = result.withLock({ $0 }) else {
+            throw TestFailure("the restore did not end; \(events.all)")
+        }
+        return result
+    }
+}
+
 /// A destination whose every step the test says.
 final class ScriptedDestination {
     let link: PageServerLink
@@ -108,6 +146,8 @@ final class ScriptedDestination {
     let session: SessionIdentifier
     private(set) var fault: FrameChannel?
     private(set) var bulk: FrameChannel?
+    /// What the bulk connection has named before the page map was complete.
+    private(set) var lateGuards: [PageRun] = []
 
     init(port: UInt16, _ change: (inout RestoreOptions) -> Void = { _ in }) throws {
         var options = RestoreOptions(port: port)
@@ -191,6 +231,7 @@ final class ScriptedDestination {
                     let first = run.address.rawValue >> 12
                     map.insert(first..<first + run.count)
                 }
+            case .message(.guardMap(let runs)): lateGuards += runs
             case .message(.drained(let pages)):
                 guard pages == map.count else { throw TestFailure("drained says \(pages), the map \(map.count)") }
                 return map

@@ -4,7 +4,11 @@
 #define _GNU_SOURCE
 #include "victim.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,7 +143,97 @@ static int counting(int argc, char **argv) {
     }
 }
 
+// Guard pages (MADV_GUARD_INSTALL) among pages that were written: every third of twelve.
+enum { GUARDED = 12, GUARD_INSTALL = 102, GUARD_REMOVE = 103 };
+
+static char *guarded;
+static sigjmp_buf back;
+
+static void go_back(int signal) {
+    siglongjmp(back, signal);
+}
+
+static int is_guard(int page) {
+    return page % 3 == 1;
+}
+
+// The signal that reading a page raises, 0 for none.
+static int signal_of(int page) {
+    int signal = sigsetjmp(back, 1);
+    if (signal == 0) (void)*(volatile char *)(guarded + page * PAGE);
+    return signal;
+}
+
+static int fail(const char *what, int page, int value) {
+    printf("wrong: %s, page %d, %d\n", what, page, value);
+    fflush(stdout);
+    return 1;
+}
+
+// One byte into each page by read(2): the kernel touches it then, and says EFAULT for a guard.
+static int fill_by_kernel(void) {
+    int zero = open("/dev/zero", O_RDONLY);
+    for (int page = 0; page < GUARDED; page++) {
+        long got = read(zero, guarded + page * PAGE + 1, 1);
+        if (is_guard(page) ? got != -1 || errno != EFAULT : got != 1) return fail("read(2)", page, (int)got);
+    }
+    close(zero);
+    return 0;
+}
+
+// The child sees the guards as well, by whatever signal; data and zeros it sees as they are.
+static int look_in_child(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        for (int page = 0; page < GUARDED; page++) {
+            int signal = signal_of(page);
+            if (is_guard(page) ? signal != SIGSEGV && signal != SIGBUS : signal != 0) _exit(1 + page);
+            if (!is_guard(page) && guarded[page * PAGE] != 'a' + page) _exit(20 + page);
+        }
+        _exit(0);
+    }
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) return fail("child", status >> 8, status & 127);
+    return 0;
+}
+
+static int look_at_guards(void) {
+    for (int page = 0; page < GUARDED; page++) {
+        int signal = signal_of(page);
+        if (signal != (is_guard(page) ? SIGSEGV : 0)) return fail("signal", page, signal);
+        if (!is_guard(page) && guarded[page * PAGE] != 'a' + page) return fail("byte", page, guarded[page * PAGE]);
+    }
+    return 0;
+}
+
+// guards FILE touch|read|fork|rest: waits for FILE, does that with its guards, takes one off; exit status 5 when all is right.
+static int guards(int argc, char **argv) {
+    if (argc != 3) return 64;
+    guarded = mmap(NULL, GUARDED * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int page = 0; page < GUARDED; page++) memset(guarded + page * PAGE, 'a' + page, PAGE);
+    for (int page = 0; page < GUARDED; page++) {
+        if (is_guard(page) && madvise(guarded + page * PAGE, PAGE, GUARD_INSTALL) != 0) return 77;
+    }
+    signal(SIGSEGV, go_back);
+    signal(SIGBUS, go_back);
+    puts("ready");
+    fflush(stdout);
+    while (access(argv[1], F_OK) != 0) nanosleep(&(struct timespec){ 0, 2000000 }, NULL);
+    int result = 0;
+    if (strcmp(argv[2], "read") == 0) result = fill_by_kernel();
+    if (strcmp(argv[2], "fork") == 0) result = look_in_child();
+    if (result == 0 && strcmp(argv[2], "read") != 0) result = look_at_guards();
+    if (result != 0) return result;
+    // It reads zeros then, as a page that was never touched.
+    if (madvise(guarded + PAGE, PAGE, GUARD_REMOVE) != 0) return 6;
+    int signal = signal_of(1);
+    if (strcmp(argv[2], "read") != 0 && (signal != 0 || guarded[PAGE] != 0)) return fail("guard taken off", 1, signal);
+    puts("right");
+    return 5;
+}
+
 const struct victim_mode session_modes[] = {
+    { "guards", guards },
     { "memory-events", memory_events },
     { "counting", counting },
     { NULL, NULL },

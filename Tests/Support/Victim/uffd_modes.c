@@ -67,8 +67,9 @@ static long run(const char *command, uint64_t a, uint64_t b, uint64_t c) {
     if (strcmp(command, "remove") == 0) return errno_of(madvise(address, b * page, MADV_DONTNEED));
     if (strcmp(command, "unmap") == 0) return errno_of(munmap(address, b * page));
     if (strcmp(command, "protect") == 0) return errno_of(mprotect(address, b * page, (int)c));
-    // MADV_GUARD_INSTALL, Linux 6.13.
+    // MADV_GUARD_INSTALL and MADV_GUARD_REMOVE, Linux 6.13.
     if (strcmp(command, "guard") == 0) return errno_of(madvise(address, b * page, 102));
+    if (strcmp(command, "unguard") == 0) return errno_of(madvise(address, b * page, 103));
     if (strcmp(command, "descend") == 0) return descend(a);
     return -ENOSYS;
 }
