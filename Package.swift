@@ -93,7 +93,8 @@ let package = Package(
         .target(
             name: "Commands",
             dependencies: [
-                "CLinux", "COpenSSL", "Checkpoint", "FrameTransport", "LazyRestore", "LinuxSystem", "PageServer",
+                "CLinux", "COpenSSL", "Checkpoint", "DirtyTracking", "FrameTransport", "LazyRestore", "LinuxSystem",
+                "PageServer",
                 "Paging",
                 "ProcessImage", "ProcessTrace", "Reporting", "TLSSession", "Userfaultfd",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -193,7 +194,7 @@ let package = Package(
         .testTarget(
             name: "CommandsTests",
             dependencies: [
-                "Commands", "LazyRestore", "LinuxSystem", "Reporting", "TestSupport", "thaw",
+                "Commands", "DirtyTracking", "LazyRestore", "LinuxSystem", "Reporting", "TestSupport", "thaw",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Golden"],

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import LinuxSystem
 internal import Paging
 internal import ProcessTrace
 
@@ -82,7 +83,10 @@ struct TrackedMappings {
 
     init() {}
 
-    init(_ entries: [MapEntry], scope: TrackingScope) {
+    /// Sorts out what is in scope.
+    ///
+    /// - Parameter joinsGaps: whether one span may reach over addresses where nothing is mapped.
+    init(_ entries: [MapEntry], scope: TrackingScope, joinsGaps: Bool) {
         list.reserveCapacity(entries.count)
         var continues = false
         for entry in entries {
@@ -91,7 +95,9 @@ struct TrackedMappings {
                 continue
             }
             list.append(mapping)
-            if continues, let last = spans.last, last.content == mapping.content, last.members.count < Self.spanLimit {
+            if continues, let last = spans.last, last.content == mapping.content, last.members.count < Self.spanLimit,
+                joinsGaps || last.range.upperBound == mapping.range.lowerBound
+            {
                 spans[spans.count - 1].range = AddressRange(last.range.lowerBound, mapping.range.upperBound)
                 spans[spans.count - 1].members = last.members.lowerBound..<list.count
             } else {
@@ -105,6 +111,25 @@ struct TrackedMappings {
             }
             continues = true
         }
+    }
+
+    /// Reads the mappings of a process.
+    static func read(
+        _ pid: Int32,
+        _ scope: TrackingScope,
+        _ view: PageView,
+        _ process: ProcessDescriptor
+    ) throws(TrackingError) -> TrackedMappings {
+        let entries: [MapEntry]
+        do { entries = try ProcessMaps.read(pid) } catch {
+            throw TrackingError.of(error, pid: pid, process: process, doing: "read the mappings of")
+        }
+        guard !entries.isEmpty else {
+            throw TrackingError(.noSuchProcess, "process \(pid) has ended, or its first thread has")
+        }
+        let mappings = TrackedMappings(entries, scope: scope, joinsGaps: view.skipsGaps)
+        try view.accept(mappings, pid)
+        return mappings
     }
 
     /// Whether nothing has changed, as far as the list shows.

@@ -62,6 +62,18 @@ extension TrackingError {
         }
     }
 
+    /// As ``of(_:pid:doing:)`` for a process that was there: it has ended, or executed another program.
+    static func of(_ error: TraceError, pid: Int32, process: ProcessDescriptor, doing action: String) -> Self {
+        error.code == .gone ? gone(pid, process, cause: error.cause) : of(error, pid: pid, doing: action)
+    }
+
+    /// Tells an address space that is gone.
+    static func gone(_ pid: Int32, _ process: ProcessDescriptor, cause: SystemCallError? = nil) -> Self {
+        let hasEnded = (try? process.waitForEnd(until: .immediate)) ?? true
+        let what = hasEnded ? "has ended" : "has executed another program"
+        return Self(.noSuchProcess, "process \(pid) \(what)", cause: cause)
+    }
+
     /// What a failed system call means for a process.
     static func of(_ error: SystemCallError, pid: Int32, doing action: String) -> Self {
         switch error.errno {

@@ -60,7 +60,7 @@ extension WriteProtectRounds {
         _ round: inout TrackerRound
     ) throws(TrackingError) {
         do {
-            try scanning(piece.pages, query.arming(checking: true)) { pages, _ in round.written.insert(pages) }
+            try view.scan(piece.pages, query.arming(checking: true)) { pages, _ in round.written.insert(pages) }
         } catch {
             guard error.cause?.errno == .perm else { throw failure(error, "look at the pages of") }
             // A mapping was replaced meanwhile. What the call that failed had armed it did not report, so all pages count as

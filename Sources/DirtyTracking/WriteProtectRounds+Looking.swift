@@ -101,20 +101,3 @@ extension PageSet {
         }
     }
 }
-
-extension TrackedMappings {
-    /// What there is to say about each mapping with data.
-    func writes(_ written: PageSet, present: PageSet) -> [MappingWrites] {
-        list.compactMap { mapping in
-            let pages = mapping.range.pageNumbers
-            let presentPages = present.count(in: pages)
-            guard presentPages > 0 else { return nil }
-            return MappingWrites(
-                range: mapping.range,
-                name: String(decoding: mapping.nameBytes, as: UTF8.self),
-                written: written.count(in: pages),
-                present: presentPages
-            )
-        }
-    }
-}

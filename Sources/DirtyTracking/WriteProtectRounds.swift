@@ -28,16 +28,11 @@ struct WriteProtectRounds: ~Copyable {
     /// Answers the writes, where the kernel does not.
     let resolver: FaultResolver?
     let process: ProcessDescriptor
-    let pagemap: Pagemap
-    let buffer = ScanBuffer()
+    let view: PageView
 
-    /// The mappings of the last round.
-    private var mappings = TrackedMappings()
-    /// Pages of which an earlier round has said that they hold data, and whose copies still stand.
-    private(set) var reported = PageSet()
+    private var books = TrackerBooks()
     /// What has moved since the last round, where moved pages keep their marks.
     private(set) var moved = MovedRanges()
-    private var isFirst = true
 
     init(
         pid: Int32,
@@ -47,8 +42,9 @@ struct WriteProtectRounds: ~Copyable {
         arming: Arming,
         queries: PageQueries,
         seesHoles: Bool,
-        resolver: FaultResolver?
-    ) throws(TraceError) {
+        resolver: FaultResolver?,
+        view: PageView
+    ) {
         self.pid = pid
         self.process = process
         self.scope = scope
@@ -57,7 +53,7 @@ struct WriteProtectRounds: ~Copyable {
         self.queries = queries
         self.seesHoles = seesHoles
         self.resolver = resolver
-        pagemap = try Pagemap(pid: pid)
+        self.view = view
     }
 
     /// Registers all mappings that are there, so that somebody else's registration is met before anything else happens.
@@ -73,10 +69,10 @@ struct WriteProtectRounds: ~Copyable {
         if let resolver { moved.formUnion(resolver.takeMoved()) }
         let current = try readMappings()
         var round = TrackerRound()
-        round.dropped = current.replaced(reported, since: mappings)
+        round.dropped = books.replaced(in: current)
         for span in current.spans {
             // Before they are registered, or they could not be told from those that were.
-            let fresh = isFirst ? Set(span.members) : try newMembers(of: span, in: current)
+            let fresh = books.areNew ? Set(span.members) : try newMembers(of: span, in: current)
             let others = try register(span, of: current)
             for piece in pieces(of: span, in: current, fresh: fresh, without: others) {
                 try arm(piece, span.content, in: current, &round)
@@ -85,13 +81,8 @@ struct WriteProtectRounds: ~Copyable {
             try findLost(in: span, &round)
         }
         try checkAlive()
-        reported.subtract(round.dropped)
-        reported.formUnion(round.written)
-        mappings = current
-        isFirst = false
+        books.enter(&round, current)
         moved = MovedRanges()
-        round.presentPages = reported.count
-        round.mappings = current.writes(round.written, present: reported)
         round.scanTime = began.elapsed
         return round
     }
@@ -101,42 +92,36 @@ struct WriteProtectRounds: ~Copyable {
         let began = MonotonicTime.now
         // Kept, should the process run on and another round come.
         if let resolver { moved.formUnion(resolver.takeMoved()) }
-        let current = if let entries { TrackedMappings(entries, scope: scope) } else { try readMappings() }
+        let current =
+            if let entries {
+                TrackedMappings(entries, scope: scope, joinsGaps: view.skipsGaps)
+            } else {
+                try readMappings()
+            }
         var round = TrackerRound()
-        round.dropped = current.replaced(reported, since: mappings)
+        round.dropped = books.replaced(in: current)
         for span in current.spans {
             try collectNew(span, in: current, &round)
             if seesHoles { try lookAtSuspects(span, &round) } else { try lookAtAll(span, &round) }
         }
         try checkAlive()
-        var present = reported
-        present.subtract(round.dropped)
-        present.formUnion(round.written)
-        round.presentPages = present.count
+        books.complete(&round)
         round.scanTime = began.elapsed
         return round
     }
 
+    /// Pages whose earlier copies stand.
+    var reported: PageSet { books.reported }
+
     // MARK: Asking
 
     func readMappings() throws(TrackingError) -> TrackedMappings {
-        let entries: [MapEntry]
-        do { entries = try ProcessMaps.read(pid) } catch { throw failure(error, "read the mappings of") }
-        guard !entries.isEmpty else {
-            throw TrackingError(.noSuchProcess, "process \(pid) has ended, or its first thread has")
-        }
-        return TrackedMappings(entries, scope: scope)
+        try TrackedMappings.read(pid, scope, view, process)
     }
 
     /// The words for an error of a look.
     func failure(_ error: TraceError, _ action: String) -> TrackingError {
-        error.code == .gone ? gone(error.cause) : TrackingError.of(error, pid: pid, doing: action)
-    }
-
-    private func gone(_ cause: SystemCallError? = nil) -> TrackingError {
-        let hasEnded = (try? process.waitForEnd(until: .immediate)) ?? true
-        let what = hasEnded ? "has ended" : "has executed another program"
-        return TrackingError(.noSuchProcess, "process \(pid) \(what)", cause: cause)
+        TrackingError.of(error, pid: pid, process: process, doing: action)
     }
 
     /// An address space that is gone shows no page at all, so every look at it ends with this question.
@@ -145,7 +130,7 @@ struct WriteProtectRounds: ~Copyable {
         let outcome = try TrackingError.translatingCall(pid, "track the writes of") { () throws(SystemCallError) in
             try uffd.writeProtect(nowhere, armed: false)
         }
-        if outcome == .targetGone { throw gone() }
+        if outcome == .targetGone { throw TrackingError.gone(pid, process) }
     }
 
     func scan(
@@ -153,17 +138,6 @@ struct WriteProtectRounds: ~Copyable {
         _ query: PageQuery,
         _ body: (Range<UInt64>, PageCategories) -> Void
     ) throws(TrackingError) {
-        do { try scanning(pages, query, body) } catch { throw failure(error, "look at the pages of") }
-    }
-
-    func scanning(
-        _ pages: Range<UInt64>,
-        _ query: PageQuery,
-        _ body: (Range<UInt64>, PageCategories) -> Void
-    ) throws(TraceError) {
-        guard !pages.isEmpty else { return }
-        try pagemap.scan(AddressRange(pageNumbers: pages), query, using: buffer) { region in
-            body(region.range.pageNumbers, region.categories)
-        }
+        do { try view.scan(pages, query, body) } catch { throw failure(error, "look at the pages of") }
     }
 }

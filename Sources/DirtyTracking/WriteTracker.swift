@@ -14,6 +14,7 @@ public final class WriteTracker: Sendable {
 
     private enum State: ~Copyable {
         case writeProtect(WriteProtectRounds)
+        case softDirty(SoftDirtyRounds<SoftDirtyTarget>)
         case nothing
         case ended
     }
@@ -47,14 +48,26 @@ public final class WriteTracker: Sendable {
         scope: TrackingScope,
         timeout: Duration
     ) throws(TrackingError) -> WriteTracker {
+        try begin(pid, strategy, scope, timeout, .shortest(strategy))
+    }
+
+    /// As ``begin(_:strategy:scope:timeout:)``, looking at pages in a certain way.
+    static func begin(
+        _ pid: Int32,
+        _ strategy: TrackerStrategy,
+        _ scope: TrackingScope,
+        _ timeout: Duration,
+        _ looking: Looking
+    ) throws(TrackingError) -> WriteTracker {
         switch strategy {
         case .writeProtectAsync, .writeProtectSync:
-            let rounds = try WriteProtectRounds.begin(pid, strategy, scope, timeout)
+            let rounds = try WriteProtectRounds.begin(pid, strategy, scope, timeout, looking)
             return WriteTracker(pid, strategy, .writeProtect(rounds))
+        case .softDirty:
+            let target = try SoftDirtyTarget(pid, scope, timeout)
+            return WriteTracker(pid, strategy, .softDirty(SoftDirtyRounds(target)))
         case .none:
             return WriteTracker(pid, strategy, .nothing)
-        case .softDirty:
-            throw TrackingError(.unavailable, "\(strategy.rawValue) is not implemented")
         }
     }
 
@@ -65,7 +78,10 @@ public final class WriteTracker: Sendable {
     /// - Throws: ``TrackingError``; with code `refused` when a mapping has come to belong to another userfaultfd, with
     ///   `noSuchProcess` when the process has ended or executed another program. The tracking has ended then.
     public func round() throws(TrackingError) -> TrackerRound {
-        try use { (rounds) throws(TrackingError) in try rounds.round() }
+        try use(
+            { (rounds) throws(TrackingError) in try rounds.round() },
+            { (rounds) throws(TrackingError) in try rounds.round() }
+        )
     }
 
     /// Looks at the process while all its threads are stopped; arms nothing.
@@ -76,7 +92,14 @@ public final class WriteTracker: Sendable {
     /// - Parameter mappings: `/proc/PID/maps` as it is now, when the caller has read it; ``TrackerRound/mappings`` stays empty.
     /// - Throws: ``TrackingError``. The tracking has ended then.
     public func finalRound(mappings: [MapEntry]? = nil) throws(TrackingError) -> TrackerRound {
-        try use { (rounds) throws(TrackingError) in try rounds.finalRound(mappings) }
+        try use(
+            { (rounds) throws(TrackingError) in try rounds.finalRound(mappings) },
+            { (rounds) throws(TrackingError) in
+                try rounds.finalRound(
+                    mappings.map { TrackedMappings($0, scope: rounds.process.scope, joinsGaps: false) }
+                )
+            }
+        )
     }
 
     /// Whether the write protection (`uw` in VmFlags) of a mapping is that of this tracker.
@@ -84,6 +107,7 @@ public final class WriteTracker: Sendable {
         state.withLock { state in
             switch state {
             case .writeProtect(let rounds): rounds.owns(range)
+            case .softDirty: false
             case .nothing: false
             case .ended: false
             }
@@ -95,6 +119,7 @@ public final class WriteTracker: Sendable {
         state.withLock { state in
             switch consume state {
             case .writeProtect(let rounds): rounds.unregisterAll()
+            case .softDirty: break
             case .nothing: break
             case .ended: break
             }
@@ -103,7 +128,8 @@ public final class WriteTracker: Sendable {
     }
 
     private func use(
-        _ body: (inout WriteProtectRounds) throws(TrackingError) -> TrackerRound
+        _ body: (inout WriteProtectRounds) throws(TrackingError) -> TrackerRound,
+        _ softDirty: (inout SoftDirtyRounds<SoftDirtyTarget>) throws(TrackingError) -> TrackerRound
     ) throws(TrackingError) -> TrackerRound {
         try state.withLock { (state) throws(TrackingError) -> TrackerRound in
             switch consume state {
@@ -112,6 +138,11 @@ public final class WriteTracker: Sendable {
                 state = .ended
                 let round = try body(&rounds)
                 state = .writeProtect(rounds)
+                return round
+            case .softDirty(var rounds):
+                state = .ended
+                let round = try softDirty(&rounds)
+                state = .softDirty(rounds)
                 return round
             case .nothing:
                 state = .nothing

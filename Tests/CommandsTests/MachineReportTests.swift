@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import DirtyTracking
 import LinuxSystem
 import Reporting
 import TestSupport
@@ -21,6 +22,7 @@ struct MachineReportTests {
         facts.userfaultfdByDevice = .works(0x1ffff)
         facts.userfaultfdUserModeOnly = .works(0x1ffff)
         for question in questions { facts[keyPath: question] = .works(0) }
+        for bug in KernelBug.allCases { facts.kernelBugs[bug] = .fixed }
         return facts
     }
 
@@ -28,6 +30,7 @@ struct MachineReportTests {
         [
             \.userfaultfdEvents, \.pagemapScan, \.guardPages, \.trace, \.rseqConfiguration, \.processMemory,
             \.pidfdGetfd, \.kcmp, \.setTID, \.pidNamespace, \.timeNamespace, \.timerRestoreIDs, \.memoryMap,
+            \.softDirty,
         ]
     }
 
@@ -55,6 +58,8 @@ struct MachineReportTests {
         facts.rseqConfiguration = .failed(.io)
         facts.guardPages = .failed(.invalid)
         facts.timerRestoreIDs = .failed(.invalid)
+        facts.kernelBugs[.hiddenHugeHole] = .notApplicable("this kernel has no asynchronous write protection")
+        facts.kernelBugs[.hiddenEmptyPage] = .notApplicable("this kernel has no asynchronous write protection")
         return facts
     }
 
@@ -88,6 +93,18 @@ struct MachineReportTests {
             facts[keyPath: question] = .failed(.invalid)
             #expect(MachineReport(facts).requirements != whole, "\(question)")
         }
+    }
+
+    @Test(arguments: KernelBug.allCases)
+    func aBugOfTheKernelIsSaidAndNothingIsNotReadyForIt(bug: KernelBug) throws {
+        var facts = Self.complete
+        facts.kernelBugs[bug] = .present
+        let report = MachineReport(facts)
+        let rows = report.requirements.filter { $0.state == .no }
+        #expect(rows.count == 1 && rows[0].detail.contains("hides") && rows[0].remedy?.contains("Boot") ?? false)
+        #expect(report.exitCode == .done)
+        facts.kernelBugs[bug] = nil
+        #expect(MachineReport(facts).requirements.contains { $0.state == .denied && $0.name == rows[0].name })
     }
 
     @Test

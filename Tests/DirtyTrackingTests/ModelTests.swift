@@ -20,17 +20,17 @@ struct ModelTests {
         return [1, 2, UInt64.random(in: 3..<1_000_000)]
     }()
 
-    @Test(arguments: RoundTests.strategies, seeds)
-    func nothingStaleIsKept(strategy: TrackerStrategy, seed: UInt64) throws {
-        print("SEED \(strategy) \(seed) (THAW_SEED=\(seed) repeats it)")
+    @Test(arguments: TrackingWay.allCases, seeds)
+    func nothingStaleIsKept(way: TrackingWay, seed: UInt64) throws {
+        print("SEED \(seed), \(way.rawValue) (THAW_SEED=\(seed) repeats it)")
         let victim = try TrackedVictim()
         let arena = try victim.region(Self.arenaPages, filled: nil, how: seed % 2 == 0 ? .huge : .small)
-        var run = ModelRun(victim, RandomProgram(arena: arena, seed: seed), try victim.begin(strategy))
+        var run = ModelRun(victim, RandomProgram(arena: arena, seed: seed), try victim.begin(way))
         for turn in 0..<400 {
             try run.burst()
-            if turn % 40 == 39 { try run.verify("turn \(turn) of seed \(seed), \(strategy)") }
+            if turn % 40 == 39 { try run.verify("turn \(turn) of seed \(seed), \(way.rawValue)") }
         }
-        print("SEED \(strategy) \(seed): \(run.counts)")
+        print("SEED \(seed), \(way.rawValue): \(run.counts)")
         // It was no idle run.
         #expect(run.counts.kept > 100 && run.counts.sent > 1000 && run.counts.dropped > 500)
         run.tracker.end()

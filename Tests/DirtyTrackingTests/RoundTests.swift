@@ -9,14 +9,12 @@ internal import Testing
 /// What rounds report when a process writes, and when it changes its mappings.
 @Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct RoundTests {
-    static let strategies: [TrackerStrategy] = [.writeProtectAsync, .writeProtectSync]
-
-    @Test(arguments: strategies)
-    func exactlyThePagesWrittenBetweenRoundsAreReported(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func exactlyThePagesWrittenBetweenRoundsAreReported(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
         let hole = try victim.region(64, filled: nil)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         let first = try tracker.round()
         #expect(first.written.places(in: region) == Array(0..<64))
         #expect(first.written.places(in: hole).isEmpty)
@@ -43,11 +41,11 @@ struct RoundTests {
         #expect(mapping.written >= 64 && mapping.present >= 64)
     }
 
-    @Test(arguments: strategies, [false, true])
-    func pagesThatAreThrownAwayAreDropped(strategy: TrackerStrategy, inRound: Bool) throws {
+    @Test(arguments: TrackingWay.allCases, [false, true])
+    func pagesThatAreThrownAwayAreDropped(way: TrackingWay, inRound: Bool) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         try victim.order("advise", region.page(4), 4, UInt64(MADV_DONTNEED))
         try victim.order("peek", region.page(5))
@@ -57,13 +55,13 @@ struct RoundTests {
         #expect(look.written.places(in: region) == [6])
     }
 
-    @Test(arguments: strategies, [false, true])
-    func hugePagesThatAreThrownAwayAreDropped(strategy: TrackerStrategy, inRound: Bool) throws {
+    @Test(arguments: TrackingWay.allCases, [false, true])
+    func hugePagesThatAreThrownAwayAreDropped(way: TrackingWay, inRound: Bool) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(4 * 512, how: .huge)
-        let details = try ProcessMaps.readDetailed(victim.pid).first { $0.range.contains(region.range) }
-        try #require(details != nil)
-        let tracker = try victim.begin(strategy)
+        let isHuge = try Pagemap(pid: victim.pid).scan(region.range, PageQuery(all: .huge, returning: .huge))
+        try #require(isHuge.map(\.range) == [region.range], "huge pages are off on this machine")
+        let tracker = try victim.begin(way)
         #expect(try tracker.round().written.places(in: region).count == 4 * 512)
         try victim.order("advise", region.page(512), 512, UInt64(MADV_DONTNEED))
         try victim.order("write-all", region.page(1024 + 17), 1, 5)
@@ -73,11 +71,11 @@ struct RoundTests {
         #expect(look.written.places(in: region) == [1024 + 17])
     }
 
-    @Test(arguments: strategies)
-    func freedPagesAreOldOrGone(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func freedPagesAreOldOrGone(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(16)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         try victim.order("advise", region.start, 8, UInt64(MADV_FREE))
         try victim.order("write-all", region.page(2), 1, 4)
@@ -92,11 +90,11 @@ struct RoundTests {
         }
     }
 
-    @Test(arguments: strategies, [false, true])
-    func aMappingInThePlaceOfAnotherIsNew(strategy: TrackerStrategy, inRound: Bool) throws {
+    @Test(arguments: TrackingWay.allCases, [false, true])
+    func aMappingInThePlaceOfAnotherIsNew(way: TrackingWay, inRound: Bool) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         try victim.order("map-at", region.page(16), 16, 0)
         try victim.fill(region[20..<24], 7)
@@ -109,11 +107,11 @@ struct RoundTests {
         #expect(try tracker.round().written.places(in: region) == [21])
     }
 
-    @Test(arguments: strategies)
-    func whatIsOutOfScopeNowIsDropped(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func whatIsOutOfScopeNowIsDropped(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         try victim.order("map-at", region.page(8), 8, 1)
         try victim.fill(region[8..<16], 7)
@@ -123,12 +121,12 @@ struct RoundTests {
         #expect(look.written.places(in: region).isEmpty)
     }
 
-    @Test(arguments: strategies, [false, true])
-    func aMovedMappingIsNewThere(strategy: TrackerStrategy, inRound: Bool) throws {
+    @Test(arguments: TrackingWay.allCases, [false, true])
+    func aMovedMappingIsNewThere(way: TrackingWay, inRound: Bool) throws {
         let victim = try TrackedVictim()
         let source = try victim.region(32, filled: 5)
         let target = try victim.region(64, filled: 6)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         try victim.order("move", source.start, 32, target.page(16))
         let look = try inRound ? tracker.round() : victim.stopped { try tracker.finalRound() }
@@ -137,8 +135,8 @@ struct RoundTests {
         #expect(Set(look.dropped.places(in: target)).isSubset(of: 16..<48))
     }
 
-    @Test(arguments: strategies)
-    func whatGrowsIsNew(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func whatGrowsIsNew(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         // Room behind it.
         let room = try victim.region(128, filled: nil)
@@ -147,7 +145,7 @@ struct RoundTests {
         try victim.fill(room[0..<32], 3)
         let heap = Region(start: try victim.order("break", 16), pages: 48)
         try victim.fill(heap[0..<8], 3)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         #expect(try victim.order("resize", region.start, 32, 64) == region.start)
         try victim.fill(region[40..<48], 4)
@@ -163,13 +161,13 @@ struct RoundTests {
         #expect(third.written.places(in: region) == [41] && third.written.places(in: heap) == [21])
     }
 
-    @Test(arguments: strategies)
-    func protectionChangesNothing(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func protectionChangesNothing(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
         let hidden = try victim.region(8)
         try victim.order("protect", hidden.start, 8, UInt64(PROT_NONE))
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         #expect(try tracker.round().written.places(in: hidden) == Array(0..<8))
         for protection in [PROT_READ, PROT_NONE, PROT_READ | PROT_WRITE] {
             try victim.order("protect", region.page(8), 16, UInt64(protection))
@@ -180,14 +178,15 @@ struct RoundTests {
         #expect(try tracker.round().written.places(in: region) == [9])
     }
 
-    @Test func guardsAndZeroPagesAreNoData() throws {
+    @Test(arguments: TrackingWay.allCases)
+    func guardsAndZeroPagesAreNoData(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(16)
         let empty = try victim.region(16, filled: nil)
         for place in UInt64(0)..<8 { try victim.order("peek", empty.page(place)) }
         // MADV_GUARD_INSTALL, Linux 6.13.
         try #require(try victim.ask("advise", region.page(2), 2, 102) == 0)
-        let tracker = try victim.begin()
+        let tracker = try victim.begin(way)
         let first = try tracker.round()
         #expect(first.written.places(in: region) == Array(0..<2) + Array(4..<16))
         #expect(first.written.places(in: empty).isEmpty)

@@ -10,12 +10,12 @@ internal import Testing
 /// What is left in a process, whatever ends the tracking.
 @Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct TraceTests {
-    @Test(arguments: RoundTests.strategies)
-    func nothingIsLeftAfterTheEnd(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func nothingIsLeftAfterTheEnd(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
         let before = try ProcessSnapshot(of: victim.pid)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         #expect(try !victim.registeredMappings.isEmpty)
         _ = try tracker.round()
         try victim.order("write-all", region.start, 8, 2)
@@ -35,21 +35,16 @@ struct TraceTests {
         #expect(try ProcessSnapshot(of: victim.pid).changes(since: before) == [])
     }
 
-    @Test(arguments: RoundTests.strategies)
-    func nothingIsLeftWhenTheTrackingProgramIsKilled(strategy: TrackerStrategy) async throws {
+    @Test(arguments: TrackingWay.allCases)
+    func nothingIsLeftWhenTheTrackingProgramIsKilled(way: TrackingWay) async throws {
         let victim = try TrackedVictim()
         let region = try victim.region(64)
         let before = try ProcessSnapshot(of: victim.pid)
         let pid = victim.pid
-        let name = strategy.rawValue
+        let name = way.rawValue
         await #expect(processExitsWith: .signal(SIGKILL)) { [pid = pid as Int32, name = name as String] in
-            guard let strategy = TrackerStrategy(rawValue: name) else { return }
-            let tracker = try WriteTracker.begin(
-                pid,
-                strategy: strategy,
-                scope: .privateAnonymous,
-                timeout: patience
-            )
+            guard let way = TrackingWay(rawValue: name) else { return }
+            let tracker = try way.begin(pid)
             _ = try tracker.round()
             // It was armed until now.
             guard try ProcessMaps.readDetailed(pid).contains(where: { $0.details?.has("uw") ?? false }) else { return }
@@ -106,11 +101,11 @@ struct TraceTests {
         #expect(!tracker.owns(region.range))
     }
 
-    @Test(arguments: RoundTests.strategies)
-    func aForkedChildIsNotTracked(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func aForkedChildIsNotTracked(way: TrackingWay) throws {
         let victim = try TrackedVictim()
         let region = try victim.region(16)
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         #expect(try victim.order("fork-write", region.page(2), 99) == 7)
         let second = try tracker.round()
@@ -120,10 +115,10 @@ struct TraceTests {
         #expect(try tracker.round().written.places(in: region) == [3])
     }
 
-    @Test(arguments: RoundTests.strategies)
-    func anotherProgramEndsTheTracking(strategy: TrackerStrategy) throws {
+    @Test(arguments: TrackingWay.allCases)
+    func anotherProgramEndsTheTracking(way: TrackingWay) throws {
         let victim = try TrackedVictim()
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         try victim.tell("exec", [])
         try victim.process.waitForLine("ready")
@@ -134,15 +129,15 @@ struct TraceTests {
         #expect(try victim.region(4).pages == 4)
     }
 
-    @Test(arguments: RoundTests.strategies, [false, true])
-    func theEndOfTheProcessEndsTheTracking(strategy: TrackerStrategy, final: Bool) throws {
+    @Test(arguments: TrackingWay.allCases, [false, true])
+    func theEndOfTheProcessEndsTheTracking(way: TrackingWay, final: Bool) throws {
         let victim = try TrackedVictim()
-        let tracker = try victim.begin(strategy)
+        let tracker = try victim.begin(way)
         _ = try tracker.round()
         victim.process.end()
         let error = #expect(throws: TrackingError.self) { try final ? tracker.finalRound() : tracker.round() }
         #expect(error?.code == .noSuchProcess)
-        let none = #expect(throws: TrackingError.self) { try victim.begin(strategy) }
+        let none = #expect(throws: TrackingError.self) { try victim.begin(way) }
         #expect(none?.code == .noSuchProcess)
     }
 

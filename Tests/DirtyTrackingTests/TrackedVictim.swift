@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import DirtyTracking
 internal import Glibc
 internal import LinuxSystem
 internal import Paging
 internal import ProcessTrace
 internal import TestSupport
+
+@testable internal import DirtyTracking
 
 /// A victim that does to its memory what the test says.
 final class TrackedVictim {
@@ -58,11 +59,8 @@ final class TrackedVictim {
         try order("fill", region.start, region.pages, value)
     }
 
-    func begin(
-        _ strategy: TrackerStrategy = .writeProtectAsync,
-        scope: TrackingScope = .privateAnonymous
-    ) throws -> WriteTracker {
-        try WriteTracker.begin(pid, strategy: strategy, scope: scope, timeout: patience)
+    func begin(_ way: TrackingWay = .async, scope: TrackingScope = .privateAnonymous) throws -> WriteTracker {
+        try way.begin(pid, scope: scope)
     }
 
     /// Stops all threads for the last round.
@@ -95,6 +93,33 @@ final class TrackedVictim {
         case sparse = 1
         case huge = 2
         case small = 4
+    }
+}
+
+/// A strategy, and how it looks at pages: the running kernel would take the short way only.
+enum TrackingWay: String, CaseIterable, Sendable {
+    case async
+    /// As on a kernel that hides what is thrown away.
+    case asyncLooksAtAll = "async, looking at all pages"
+    case sync
+    /// As on a kernel before 6.7.
+    case syncReadsEntries = "sync, reading page map entries"
+
+    var strategy: TrackerStrategy {
+        switch self {
+        case .async, .asyncLooksAtAll: .writeProtectAsync
+        case .sync, .syncReadsEntries: .writeProtectSync
+        }
+    }
+
+    func begin(_ pid: Int32, scope: TrackingScope = .privateAnonymous) throws -> WriteTracker {
+        var looking = Looking.shortest(strategy)
+        switch self {
+        case .async, .sync: return try WriteTracker.begin(pid, strategy: strategy, scope: scope, timeout: patience)
+        case .asyncLooksAtAll: looking.seesHoles = false
+        case .syncReadsEntries: looking.scans = false
+        }
+        return try WriteTracker.begin(pid, strategy, scope, patience, looking)
     }
 }
 

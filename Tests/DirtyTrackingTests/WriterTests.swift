@@ -10,7 +10,9 @@ internal import Testing
 /// Threads that write without a pause, and processes that may have only half a userfaultfd.
 @Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct WriterTests {
-    @Test(arguments: RoundTests.strategies, [1, 16])
+    private static let strategies: [TrackerStrategy] = [.writeProtectAsync, .writeProtectSync]
+
+    @Test(arguments: strategies, [1, 16])
     func writersGoOnAndLoseNothing(strategy: TrackerStrategy, threads: Int) throws {
         let writers = try Writers(threads: threads, pages: 64)
         let tracker = try WriteTracker.begin(
@@ -33,7 +35,7 @@ struct WriterTests {
     @Test func aWriterIsSlowedDownAsTheStrategyAllows() throws {
         var lines: [String] = []
         var shares: [TrackerStrategy: Double] = [:]
-        for strategy in [TrackerStrategy.none] + RoundTests.strategies {
+        for strategy in [TrackerStrategy.none] + Self.strategies {
             let writers = try Writers(threads: 1, pages: 4096)
             let tracker = try WriteTracker.begin(
                 writers.process.pid,
@@ -112,10 +114,10 @@ struct WriterTests {
         try victim.order("become", 1000)
         let before = try ProcessSnapshot(of: victim.pid)
         try #require(readText("/proc/sys/vm/unprivileged_userfaultfd") == "0\n")
-        let error = #expect(throws: TrackingError.self) { try victim.begin(.writeProtectSync) }
+        let error = #expect(throws: TrackingError.self) { try victim.begin(.sync) }
         #expect(error?.code == .permission && error?.message.contains("wp-async") ?? false)
         #expect(try ProcessSnapshot(of: victim.pid).changes(since: before) == [])
-        let tracker = try victim.begin(.writeProtectAsync)
+        let tracker = try victim.begin(.async)
         _ = try tracker.round()
         // Also what the kernel writes.
         #expect(try victim.order("read-into", region.page(3), 100) == 100)

@@ -13,4 +13,5 @@
 #include "clinux_socket.h"
 #include "clinux_spawn.h"
 #include "clinux_system.h"
+#include "clinux_tracking_probe.h"
 #include "clinux_uffd.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CLinux
 internal import COpenSSL
+internal import DirtyTracking
 internal import Glibc
 internal import LinuxSystem
 
@@ -23,6 +24,8 @@ extension MachineFacts {
         facts.userfaultfdEvents = Answer(Int64(clinux_probe_userfaultfd_events()))
         facts.pagemapScan = Answer(Int64(clinux_probe_pagemap_scan()))
         facts.guardPages = Answer(Int64(clinux_probe_guard_pages()))
+        facts.softDirty = Answer(Int64(clinux_probe_soft_dirty()))
+        for bug in KernelBug.allCases { facts.kernelBugs[bug] = bug.probe() }
         facts.trace = Answer(Int64(clinux_probe_ptrace()))
         facts.rseqConfiguration = Answer(Int64(clinux_probe_rseq_configuration()))
         facts.processMemory = Answer(Int64(clinux_probe_process_memory()))

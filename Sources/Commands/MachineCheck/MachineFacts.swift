@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import DirtyTracking
 internal import LinuxSystem
 
 /// What the kernel said to one question.
@@ -40,6 +41,9 @@ struct MachineFacts: Sendable {
     var userfaultfdEvents = Answer.failed(.noSystemCall)
     var pagemapScan = Answer.failed(.noSystemCall)
     var guardPages = Answer.failed(.invalid)
+    var softDirty = Answer.failed(.notSupported)
+    /// What came of the look for each bug that concerns the tracking of writes.
+    var kernelBugs: [KernelBug: KernelBug.Outcome] = [:]
     var trace = Answer.failed(.perm)
     var rseqConfiguration = Answer.failed(.io)
     var processMemory = Answer.failed(.noSystemCall)

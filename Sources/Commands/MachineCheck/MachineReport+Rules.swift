@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import DirtyTracking
 internal import LinuxSystem
 
 extension MachineReport {
@@ -7,7 +8,7 @@ extension MachineReport {
         machine = "Linux \(facts.kernelRelease), \(facts.architecture)"
         requirements =
             Self.platform(facts) + Self.userfaultfd(facts) + Self.reading(facts) + Self.tracing(facts)
-            + Self.building(facts) + Self.permissions(facts)
+            + Self.tracker(facts) + Self.building(facts) + Self.permissions(facts)
     }
 
     private static func platform(_ facts: MachineFacts) -> [Requirement] {
@@ -159,6 +160,49 @@ extension MachineReport {
                 ifAbsent: "Linux 5.6 or newer"
             ),
         ]
+    }
+
+    /// What the tracking of writes (pre-copy) can use, and what it has to work around.
+    private static func tracker(_ facts: MachineFacts) -> [Requirement] {
+        [
+            ask(
+                "soft-dirty bits",
+                .optional,
+                facts.softDirty,
+                "for --tracker soft-dirty",
+                ifDenied: nil,
+                ifAbsent: "a kernel with CONFIG_MEM_SOFT_DIRTY, or use write-protect"
+            )
+        ] + KernelBug.allCases.map { bug($0, facts) }
+    }
+
+    private static func bug(_ bug: KernelBug, _ facts: MachineFacts) -> Requirement {
+        let name =
+            switch bug {
+            case .hiddenHugeHole: "scans show discarded huge pages"
+            case .hiddenEmptyPage: "scans show discarded pages"
+            }
+        switch facts.kernelBugs[bug] {
+        case .fixed: return Requirement(name, .optional, .yes, "tried on a page of its own")
+        case .present:
+            return Requirement(
+                name,
+                .optional,
+                .no,
+                "this kernel hides them; tracking takes a longer way round",
+                remedy: "Boot a stable kernel of August 2026 or later."
+            )
+        case .notApplicable(let reason) where facts.userfaultfdFeatures != nil:
+            return Requirement(name, .optional, .yes, "not applicable: \(reason)")
+        case .notApplicable, nil:
+            return Requirement(
+                name,
+                .optional,
+                .denied,
+                "not known without a userfaultfd",
+                remedy: "See userfaultfd."
+            )
+        }
     }
 
     private static func building(_ facts: MachineFacts) -> [Requirement] {
