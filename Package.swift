@@ -74,8 +74,8 @@ let package = Package(
         .target(
             name: "PageServer",
             dependencies: [
-                "Checkpoint", "FrameTransport", "LinuxSystem", "PageWire", "Paging", "ProcessImage", "ProcessTrace",
-                "Reporting", "TLSSession",
+                "Checkpoint", "DirtyTracking", "FrameTransport", "LinuxSystem", "PageWire", "Paging", "ProcessImage",
+                "ProcessTrace", "Reporting", "TLSSession",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict

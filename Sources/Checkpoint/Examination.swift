@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+public import Paging
 internal import ProcessTrace
 
 /// What was seen of a process that can be carried while it went on running.
@@ -31,6 +32,18 @@ public struct Examination: Sendable {
         )
     }
 
+    /// Whether the process has a file open whose contents the device writes straight into its memory (O_DIRECT): writes that no
+    /// protection of pages shows.
+    public var usesDirectIO: Bool { cache.usesDirectIO }
+
+    /// The process is write-protected by this program from now on; a mapping that is registered by another userfaultfd is refused
+    /// as before.
+    ///
+    /// - Parameter owner: whether the registration of a range is this program's; nil when tracking has ended.
+    public mutating func isTracked(by owner: (@Sendable (AddressRange) -> Bool)?) {
+        cache.isTracked = owner
+    }
+
     /// Looks at the process again, for what is remembered to be fresh.
     mutating func refresh() throws(CheckpointError) {
         let survey = try Self.survey(pid, &cache)
@@ -52,6 +65,7 @@ public struct Examination: Sendable {
             throw CheckpointError.of(error, pid: pid, doing: "examine")
         }
         guard survey.findings.isEmpty else { throw CheckpointError(refusing: pid, survey.findings) }
+        cache.usesDirectIO = survey.usesDirectIO
         survey.fingerprint(&cache)
         return survey
     }

@@ -45,6 +45,10 @@ struct ExaminationCache: Sendable {
     /// Processes with less resident memory have their smaps read under the freeze, in pages (32 MiB).
     static let smallResidentPages: UInt64 = 8192
 
+    /// Whether the write protection (`uw`) of a mapping is our own tracker's.
+    var isTracked: (@Sendable (AddressRange) -> Bool)?
+    /// Whether a file was open with O_DIRECT.
+    var usesDirectIO = false
     /// Ascending.
     var mappings: [KnownMapping] = []
     /// VmLck in kB when the mappings were read.

@@ -17,6 +17,8 @@ public final class FrozenProcess {
     /// Guard pages (MADV_GUARD_INSTALL) in lazy memory, ascending: all but those that were installed in the few milliseconds before the
     /// freeze in memory that was mapped already, which ``PageReader/survey(existing:guards:)`` finds.
     public let guards: [AddressRange]
+    /// As ``Examination/usesDirectIO``, under the freeze.
+    public let usesDirectIO: Bool
     /// CLOCK_MONOTONIC, in nanoseconds, when the first thread was told to stop.
     public let freezeBegan: UInt64
     /// CLOCK_MONOTONIC, in nanoseconds, when the description was complete.
@@ -41,6 +43,7 @@ public final class FrozenProcess {
         _ process: ProcessDescriptor
     ) {
         stopped = describer.process
+        usesDirectIO = describer.survey.usesDirectIO
         freezeBegan = stopped.began.nanoseconds
         let now = MonotonicTime.now.nanoseconds
         var description = describer.description

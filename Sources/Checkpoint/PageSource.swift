@@ -17,6 +17,17 @@ public struct PageSource: Sendable {
     /// Pages of them that go ahead with the eager ones, by number (address >> 12).
     let eagerPages: PageSet
 
+    init(pid: Int32, lazyRanges: [AddressRange], eagerPages: PageSet) {
+        self.pid = pid
+        self.lazyRanges = lazyRanges
+        self.eagerPages = eagerPages
+    }
+
+    /// The memory of a process that runs: what is read may be old when it has been read, and nothing is known to exist.
+    public init(running pid: Int32) {
+        self.init(pid: pid, lazyRanges: [], eagerPages: PageSet())
+    }
+
     /// A reader for one thread.
     ///
     /// - Returns: a reader that no other thread uses.

@@ -41,6 +41,11 @@ extension Survey {
         surveyWorkingDirectory()
     }
 
+    /// Whether a file is open with O_DIRECT; on a pipe the flag means packets.
+    var usesDirectIO: Bool {
+        descriptors.contains { $0.status.kind == .regular && $0.fileFlags & clinux_O_DIRECT != 0 }
+    }
+
     private func isOpen(_ number: Int32) -> Bool {
         (try? ProcFile.link("/proc/\(pid)/fd/\(number)")).flatMap(\.self) != nil
     }

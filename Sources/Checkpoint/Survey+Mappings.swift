@@ -36,12 +36,20 @@ extension Survey {
             // What was looked up a moment ago, when the process still ran, is not looked up again under the freeze.
             let before = phase == .frozen ? cache.known(entry) : nil
             let file = try before.map(\.file) ?? file(behind: entry)
-            let mapping = ExaminationCache.KnownMapping(entry: entry, flags: entry.details?.flags ?? [], file: file)
+            let flags = Self.foreignFlags(of: entry, cache)
+            let mapping = ExaminationCache.KnownMapping(entry: entry, flags: flags, file: file)
             known.append(mapping)
             survey(mapping, isNew: before == nil)
         }
         cache.mappings = known
         cache.lockedKilobytes = locked
+    }
+
+    /// VmFlags without the write protection of our own tracker, which leaves with it.
+    private static func foreignFlags(of entry: MapEntry, _ cache: ExaminationCache) -> [String] {
+        let flags = entry.details?.flags ?? []
+        guard flags.contains("uw"), cache.isTracked?(entry.range) == true else { return flags }
+        return flags.filter { $0 != "uw" }
     }
 
     /// The mappings of now with the flags of before; nil when one is unknown or reading smaps is cheap.

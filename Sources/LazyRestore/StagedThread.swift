@@ -25,10 +25,13 @@ struct StagedThread {
             guard let staged = memory.with(.stream, { $0.staged }) else { return }
             var position: UInt64 = 0
             while let run = memory.with(.stream, { $0.books.nextLocalRun(from: position, limit: 64) }) {
+                let block = run.lowerBound / PageStore.blockPages
+                if position > 0, block != (position - 1) / PageStore.blockPages {
+                    discard((position - 1) / PageStore.blockPages, of: staged)
+                }
                 try install(run, from: staged)
-                if try shared.stop.wait(until: .immediate) { return }
-                discard(from: position, to: run.upperBound, of: staged)
                 position = run.upperBound
+                if try shared.stop.wait(until: .immediate) { return }
             }
             // A fault may still be at work with the last pages.
             memory.with(.stream) { $0.stagedPagesTaken() }
@@ -46,11 +49,8 @@ struct StagedThread {
         memory.with(.stream) { $0.preCopiedPages += UInt64(first.count) }
     }
 
-    /// Gives back the memory of blocks that lie behind.
-    private func discard(from start: UInt64, to end: UInt64, of staged: PageStore) {
-        let size = PageStore.blockPages
-        for block in start / size..<end / size where memory.with(.stream, { $0.isDone(withBlock: block) }) {
-            staged.discard(block: block)
-        }
+    /// Gives back the memory of a block that lies behind; what is left over goes with the store.
+    private func discard(_ block: UInt64, of staged: PageStore) {
+        if memory.with(.stream, { $0.isDone(withBlock: block) }) { staged.discard(block: block) }
     }
 }

@@ -31,6 +31,15 @@ final class CheckpointedProcess: SourceProcess {
         }
     }
 
+    func track() throws(SessionFailure) -> (any SourceTracker)? {
+        guard var examination else { preconditionFailure("CheckpointedProcess: tracked before it was examined") }
+        guard !examination.usesDirectIO else { return nil }
+        guard let tracker = try ProcessTracker(pid, timeout: freezeTimeout) else { return nil }
+        examination.isTracked { tracker.owns($0) }
+        self.examination = examination
+        return tracker
+    }
+
     func freeze() throws(SessionFailure) -> any FrozenSource {
         guard let examination else { preconditionFailure("CheckpointedProcess: frozen before it was examined") }
         let timeout = freezeTimeout
@@ -64,6 +73,8 @@ private final class FrozenByCheckpoint: FrozenSource {
 
     var guards: [PageRun] { process.guards.map { PageRun($0) } }
 
+    var usesDirectIO: Bool { process.usesDirectIO }
+
     func nextEagerPages() throws(SessionFailure) -> EagerPages? {
         try told { () throws(CheckpointError) in try process.nextEagerPages() }
     }
@@ -89,7 +100,7 @@ private final class FrozenByCheckpoint: FrozenSource {
     }
 }
 
-private struct CheckpointedMemory: SourceMemory {
+struct CheckpointedMemory: SourceMemory {
     let source: PageSource
 
     func makeReader() throws(SessionFailure) -> any SourceMemoryReader {

@@ -144,7 +144,8 @@ extension SourceConversation {
             self.frozen = frozen
             try noteGuards(of: frozen)
             session.froze(frozen.memory)
-            try startScan(of: frozen.memory)
+            // What a device has written nobody has seen: then nothing counts as unchanged.
+            try startScan(of: frozen.memory, preCopied: frozen.usesDirectIO ? PreCopied() : preCopied)
             report(.frozen)
             if options.contains(.eager) { session.streamMayBegin.signal() }
             let description = try frozen.encodedDescription
@@ -170,11 +171,10 @@ extension SourceConversation {
     }
 
     /// Finds out on a thread of its own which pages exist and which are guards; nobody waits for it but the stream.
-    private func startScan(of memory: any SourceMemory) throws(SessionFailure) {
+    private func startScan(of memory: any SourceMemory, preCopied sent: PreCopied) throws(SessionFailure) {
         do throws(SystemCallError) {
             let session = session
             let tracker = tracker
-            let sent = preCopied
             try session.start("scan-\(session.pid)") {
                 do throws(SessionFailure) {
                     var pages = PageSet()

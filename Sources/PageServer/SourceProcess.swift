@@ -46,6 +46,8 @@ protocol FrozenSource: AnyObject {
     var memory: any SourceMemory { get }
     /// Guard pages in lazy memory: all but those that ``SourceMemoryReader/survey(existing:guards:)`` finds besides.
     var guards: [PageRun] { get }
+    /// Whether devices may have written to the memory past the tracker.
+    var usesDirectIO: Bool { get }
 
     /// The next pages to send ahead, in order; nil behind the last.
     func nextEagerPages() throws(SessionFailure) -> EagerPages?
@@ -62,7 +64,12 @@ protocol FrozenSource: AnyObject {
     func continueAsClone() throws(SessionFailure)
 }
 
-/// The memory of a frozen process.
+extension FrozenSource {
+    /// Not.
+    var usesDirectIO: Bool { false }
+}
+
+/// The memory of a process.
 protocol SourceMemory: Sendable {
     /// A reader for the calling thread.
     func makeReader() throws(SessionFailure) -> any SourceMemoryReader

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Checkpoint
+internal import DirtyTracking
+internal import PageWire
+internal import Paging
+internal import Reporting
+
+/// The tracker of a running process of this machine, by way of DirtyTracking.
+final class ProcessTracker: SourceTracker {
+    private let tracker: WriteTracker
+    let memory: any SourceMemory
+
+    /// Arms nothing yet, but the process is stopped for a moment; nil when the kernel has no tracker.
+    init?(_ pid: Int32, timeout: Duration) throws(SessionFailure) {
+        do throws(TrackingError) {
+            tracker = try WriteTracker.begin(
+                pid,
+                strategy: .writeProtectAsync,
+                scope: .privateAnonymous,
+                timeout: timeout
+            )
+        } catch {
+            guard error.code != .unavailable else { return nil }
+            throw SessionFailure(error)
+        }
+        memory = CheckpointedMemory(source: PageSource(running: pid))
+    }
+
+    var kind: TrackerKind {
+        switch tracker.strategy {
+        case .writeProtectAsync: .writeProtectAsync
+        case .writeProtectSync: .writeProtectSync
+        case .softDirty: .softDirty
+        case .none: .none
+        }
+    }
+
+    /// Whether the write protection of a mapping is this tracker's.
+    func owns(_ range: AddressRange) -> Bool { tracker.owns(range) }
+
+    func round() throws(SessionFailure) -> SourceRound {
+        do throws(TrackingError) {
+            return SourceRound(try tracker.round())
+        } catch {
+            throw SessionFailure(error)
+        }
+    }
+
+    func finalRound() throws(SessionFailure) -> SourceRound {
+        do throws(TrackingError) {
+            return SourceRound(try tracker.finalRound())
+        } catch {
+            throw SessionFailure(error)
+        }
+    }
+
+    func end() { tracker.end() }
+}
+
+extension SourceRound {
+    fileprivate init(_ round: TrackerRound) {
+        self.init(written: round.written, dropped: round.dropped)
+    }
+}
+
+extension SessionFailure {
+    /// A failure of DirtyTracking.
+    init(_ error: TrackingError) {
+        self.init(ExitCode(rawValue: error.code.rawValue) ?? .bug, error.description)
+    }
+}
