@@ -45,3 +45,37 @@ int64_t clinux_pagemap_scan(
     scan->walk_end = argument.walk_end;
     return result;
 }
+
+struct clinux_procmap_query_argument {
+    uint64_t size;
+    uint64_t query_flags;
+    uint64_t query_addr;
+    uint64_t vma_start;
+    uint64_t vma_end;
+    uint64_t vma_flags;
+    uint64_t vma_page_size;
+    uint64_t vma_offset;
+    uint64_t inode;
+    uint32_t dev_major;
+    uint32_t dev_minor;
+    uint32_t vma_name_size;
+    uint32_t build_id_size;
+    uint64_t vma_name_addr;
+    uint64_t build_id_addr;
+};
+#define CLINUX_PROCMAP_QUERY _IOWR('f', 17, struct clinux_procmap_query_argument)
+#define CLINUX_PROCMAP_QUERY_COVERING_OR_NEXT_VMA 0x10
+
+_Static_assert(sizeof(struct clinux_procmap_query_argument) == 104, "procmap_query");
+
+int clinux_procmap_query(int maps, uint64_t *start, uint64_t *end) {
+    struct clinux_procmap_query_argument argument = {
+        .size = sizeof argument,
+        .query_flags = CLINUX_PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+        .query_addr = *start,
+    };
+    if (ioctl(maps, CLINUX_PROCMAP_QUERY, &argument) < 0) return -errno;
+    *start = argument.vma_start;
+    *end = argument.vma_end;
+    return 0;
+}

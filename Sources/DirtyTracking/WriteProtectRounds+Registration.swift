@@ -51,10 +51,13 @@ extension WriteProtectRounds {
     }
 
     /// Whether a range that is registered with some userfaultfd is registered with ours.
+    ///
+    /// Nobody has a range that holds nothing any more, as may happen in a process that runs.
     func owns(_ range: AddressRange) -> Bool {
-        guard let outcome = try? register(range) else { return false }
-        guard case .done = outcome else { return false }
-        return true
+        switch try? register(range) {
+        case .done, .impossible: true
+        case .foreign, nil: false
+        }
     }
 
     /// Places of mappings with data that are new, or were moved, or stand where another one was.

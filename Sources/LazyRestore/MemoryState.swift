@@ -47,7 +47,9 @@ struct MemoryState: ~Copyable {
     /// Children that were forked and are not yet watched and guarded.
     private var unguarded: [AddressSpaceHandle] = []
     /// A thread of each space, by which `/proc` finds it.
-    private var threads: [SpaceIdentifier: Int32] = [:]
+    var threads: [SpaceIdentifier: Int32] = [:]
+    /// Where guards are looked up, by space.
+    var guardLookups: [SpaceIdentifier: GuardLookup] = [:]
 
     init(segments: [Segment], uffd: consuming Userfaultfd, pid: Int32, staged: PageStore? = nil) {
         self.staged = staged
@@ -172,24 +174,6 @@ extension MemoryState {
         unguarded.append(child)
     }
 
-    /// Enters which parts of a range are not registered any more.
-    ///
-    /// A space that cannot be found in `/proc` keeps its books: what is not registered does not fault, and installs there are given up.
-    private mutating func confirmUnmap(_ range: AddressRange, of space: AddressSpaceHandle) {
-        guard let thread = threads[space.identifier], let maps = try? ProcessMaps.readDetailed(thread) else { return }
-        var position = range.lowerBound
-        for entry in maps where entry.details?.has("um") == true {
-            guard let part = entry.range.intersection(range) else { continue }
-            if position < part.lowerBound {
-                books.unmapConfirmed(space.identifier, AddressRange(position, part.lowerBound))
-            }
-            position = max(position, part.upperBound)
-        }
-        if position < range.upperBound {
-            books.unmapConfirmed(space.identifier, AddressRange(position, range.upperBound))
-        }
-    }
-
     /// Answers a fault; false when the kernel puts it off.
     private mutating func answer(_ fault: Waiting) throws(SystemCallError) -> Bool {
         switch books.pageFaulted(fault.space, at: fault.address) {
@@ -243,6 +227,7 @@ extension MemoryState {
         stalls.spaceEnded(space.identifier.number, now: MonotonicTime.now.nanoseconds)
         spaces.removeAll { $0.identifier == space.identifier }
         threads[space.identifier] = nil
+        guardLookups[space.identifier] = nil
     }
 
     func handle(of identifier: SpaceIdentifier) -> AddressSpaceHandle? {
@@ -293,6 +278,10 @@ extension MemoryState {
             }
             let end = VirtualAddress(install.address.rawValue + UInt64(install.count) << 12)
             let range = AddressRange(install.address, end)
+            if !install.isZeros, let guarded = guardRange(in: range, of: space) {
+                limit = try stopBefore(guarded, install, space)
+                continue
+            }
             let outcome =
                 install.isZeros
                 ? try space.uffd.zero(range)

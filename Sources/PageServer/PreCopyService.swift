@@ -62,17 +62,19 @@ struct PreCopyService {
 
     /// Does all rounds; what goes wrong with the connection is thrown, and told as any other failure.
     func run(_ channel: FrameChannel) throws {
+        let sent: PreCopied
         do {
-            let sent = try sendRounds(channel)
-            let kind = job.tracker?.kind ?? .none
-            try channel.send(.preCopied(rounds: UInt32(sent.rounds.count), tracker: kind), until: .after(Self.patience))
-            job.done.put(.success(sent))
+            sent = try sendRounds(channel)
         } catch let error as SessionFailure {
-            job.done.put(.failure(error))
+            return job.done.put(.failure(error))
         } catch {
             job.done.put(.failure(SessionFailure(.tryAgain, "the destination was lost during pre-copy: \(error)")))
             throw error
         }
+        // Before the destination hears of it and asks for the description.
+        job.done.put(.success(sent))
+        let kind = job.tracker?.kind ?? .none
+        try channel.send(.preCopied(rounds: UInt32(sent.rounds.count), tracker: kind), until: .after(Self.patience))
     }
 
     private func sendRounds(_ channel: FrameChannel) throws -> PreCopied {

@@ -43,14 +43,6 @@ extension SourceConversation {
         }
     }
 
-    /// The destination hears of the end on the bulk connection, and may ask for the description before the thread that told it has told
-    /// this one.
-    func awaitPreCopy() -> Ending? {
-        guard case .running(let job) = preCopyState else { return nil }
-        _ = try? DescriptorIO.wait(for: .readable, on: job.done.descriptor, until: .after(.seconds(1)))
-        return preCopyEnded()
-    }
-
     /// The thread of the bulk connection has said something.
     func preCopyEnded() -> Ending? {
         guard case .running(let job) = preCopyState, let result = job.done.take() else { return nil }

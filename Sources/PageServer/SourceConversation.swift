@@ -133,7 +133,8 @@ final class SourceConversation {
 
 extension SourceConversation {
     private func describe(_ options: DescribeOptions) throws(ChannelError) -> Ending? {
-        if let ending = awaitPreCopy() { return ending }
+        // What the thread of the bulk connection has said may wait behind what the destination says to it.
+        if let ending = preCopyEnded() { return ending }
         if case .running = preCopyState { throw .unexpected(.describe) }
         switch commit.descriptionRequested() {
         case .violation(let resolution): return broke(.unexpected(.describe), resolution)

@@ -77,10 +77,15 @@ public struct PageQuery: Hashable, Sendable {
 public final class ScanBuffer {
     /// Regions in one call of the kernel; a larger vector makes sparse scans slower, not faster (kernel 6.18).
     static let capacity = 512
-    fileprivate var regions = [clinux_page_region](repeating: clinux_page_region(), count: capacity)
+    fileprivate var regions: [clinux_page_region]
 
-    /// Makes a buffer of 12 KiB.
-    public init() {}
+    /// Makes a buffer of 12 KiB, or a smaller one for scans that find little.
+    ///
+    /// - Parameter capacity: regions, 1 to 512.
+    public init(capacity: Int = 512) {
+        precondition((1...Self.capacity).contains(capacity), "ScanBuffer: capacity")
+        regions = [clinux_page_region](repeating: clinux_page_region(), count: capacity)
+    }
 }
 
 /// `/proc/PID/pagemap` with PAGEMAP_SCAN (Linux 6.7).

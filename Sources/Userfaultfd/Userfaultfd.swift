@@ -149,6 +149,29 @@ public struct Userfaultfd: ~Copyable, Sendable {
         return try outcome("UFFDIO_COPY", result, copied, address, pages)
     }
 
+    /// Whether a page belongs to a mapping that is registered, with this userfaultfd or another one; nothing is installed.
+    ///
+    /// UFFDIO_COPY looks at the mapping before it looks at the source, which is an address that no program has. Nil when the kernel
+    /// cannot tell at the moment.
+    public func isRegistered(_ page: VirtualAddress) -> Bool? {
+        var copied: Int64 = 0
+        guard let nowhere = unsafe UnsafeMutableRawPointer(bitPattern: PageSize.baseBytes) else { return nil }
+        // SAFETY: the kernel finds nothing at the address, and reads nothing.
+        let result = unsafe clinux_uffd_copy(
+            descriptor,
+            page.rawValue,
+            nowhere,
+            PageSize.base,
+            CopyModes.doNotWake.rawValue,
+            &copied
+        )
+        switch -Int32(truncatingIfNeeded: result) {
+        case EFAULT, EEXIST: return true
+        case ENOENT: return false
+        default: return nil
+        }
+    }
+
     /// Installs the zero page and wakes whoever waits for it.
     ///
     /// The corresponding ioctl is `UFFDIO_ZEROPAGE`.

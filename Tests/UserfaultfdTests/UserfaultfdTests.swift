@@ -86,6 +86,23 @@ struct UserfaultfdTests {
         #expect(try victim.uffd.zero(victim.range(start, 1)) == .alreadyPresent)
     }
 
+    @Test func whatIsRegisteredIsToldWithoutInstallingAnything() throws {
+        let victim = try RegisteredVictim()
+        let start = try victim.map(4)
+        let page = { (index: UInt64) in VirtualAddress(start + index * Self.page) }
+        #expect(victim.uffd.isRegistered(page(1)) == true)
+        try victim.tell("peek", start + Self.page)
+        _ = try victim.expectFault(at: start + Self.page)
+        #expect(victim.uffd.isRegistered(page(1)) == true)
+        try victim.install(4, at: start + Self.page)
+        #expect(try victim.answer() == 5)
+        // With a page there as well.
+        #expect(victim.uffd.isRegistered(page(1)) == true)
+        try victim.uffd.unregister(victim.range(start, 4))
+        #expect(victim.uffd.isRegistered(page(1)) == false)
+        #expect(victim.uffd.isRegistered(VirtualAddress(Self.page)) == false)
+    }
+
     @Test func aPoisonedPageIsAnErrorUntilItIsInstalled() throws {
         guard try Userfaultfd.offeredFeatures().contains(.poison) else { return }
         let victim = try RegisteredVictim(features: [.lazyRestore, .poison])

@@ -46,3 +46,8 @@ struct clinux_pagemap_scan {
 /// Fills up to `capacity` regions. Returns how many were filled, or -errno.
 int64_t clinux_pagemap_scan(
     int pagemap, struct clinux_pagemap_scan *_Nonnull scan, struct clinux_page_region *_Nullable regions, size_t capacity);
+
+/// PROCMAP_QUERY on /proc/PID/maps (Linux 6.11): the mapping that holds `*start`, or the next one behind it.
+///
+/// Returns 0 with its first and last address + 1, or -errno (ENOENT: no more; ENOTTY: the kernel has no such query).
+int clinux_procmap_query(int maps, uint64_t *_Nonnull start, uint64_t *_Nonnull end);

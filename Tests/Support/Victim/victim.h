@@ -23,3 +23,4 @@ extern const struct victim_mode carried_modes[] __attribute__((weak));
 extern const struct victim_mode refused_modes[] __attribute__((weak));
 extern const struct victim_mode attached_modes[] __attribute__((weak));
 extern const struct victim_mode tracked_modes[] __attribute__((weak));
+extern const struct victim_mode churn_modes[] __attribute__((weak));
