@@ -68,9 +68,9 @@ extension Survey {
     }
 
     /// Refuses what smaps shows to belong to a userfaultfd now, where the flags of the last look were taken over.
-    mutating func surveyRegistrations() throws {
+    mutating func surveyRegistrations(_ cache: ExaminationCache) throws {
         for entry in try ProcessMaps.readDetailed(pid) {
-            let kind = MappingKind(entry, flags: entry.details?.flags ?? [], file: nil)
+            let kind = MappingKind(entry, flags: Self.foreignFlags(of: entry, cache), file: nil)
             guard kind == .refused(.foreignUserfaultfd) else { continue }
             find(.foreignUserfaultfd, Self.object(entry))
         }
