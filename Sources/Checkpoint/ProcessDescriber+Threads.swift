@@ -13,7 +13,9 @@ extension ProcessDescriber {
         var questions = stopped.map { _ in ThreadQuestions() }
         let processQuestions = questions[0].addProcessQuestions(timers: timers)
         let isTried = survey.flagsAreRemembered
-        let trial = isTried && cache.isTracked == nil ? questions[0].addRegistrationTrial(of: survey.mappings.map(\.entry)) : nil
+        let trial =
+            isTried && cache.isTracked == nil
+            ? questions[0].addRegistrationTrial(of: survey.mappings.map(\.entry)) : nil
         let work = zip(stopped, questions).map { ($0.tracee, $1.batch) }
         let injector = process.injector
         let needed = areaBytes(timers.count) + (trial?.byteCount ?? 0)
