@@ -119,7 +119,13 @@ extension DestinationConversation {
         let partial = try begin(description)
         let eager = try receiveEagerPages(partial)
         try told { () throws(RestoreError) in try partial.register() }
-        try serveMemory(partial, Self.segments(partial, description, without: eager), staged, fault, bulk)
+        try serveMemory(
+            partial,
+            Self.segments(of: partial.lazyRanges, in: description.memory.mappings, without: eager),
+            staged,
+            fault,
+            bulk
+        )
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
         guard case .sendBuilt = commit.built() else {
@@ -255,30 +261,40 @@ extension DestinationConversation {
         }
     }
 
-    /// The lazy mappings without the pages that are there already.
-    private static func segments(
-        _ partial: PartialProcess,
-        _ description: ProcessDescription,
+    /// The lazy mappings without the pages that are there already; takes time in the number of mappings, which may be 100,000.
+    static func segments(
+        of lazyRanges: [AddressRange],
+        in mappings: [MappingDescription],
         without eager: PageSet
     ) -> [Segment] {
         var segments: [Segment] = []
-        for range in partial.lazyRanges {
-            for mapping in description.memory.mappings {
-                guard let part = mapping.range.intersection(range) else { continue }
-                let isInherited = !mapping.has("dc") && !mapping.has("wf")
-                let end = part.upperBound.rawValue >> 12
-                var page = part.lowerBound.rawValue >> 12
-                while page < end {
-                    let there = eager.nextRun(in: page..<end) ?? end..<end
-                    if page < there.lowerBound {
-                        let piece = AddressRange(VirtualAddress(page << 12), VirtualAddress(there.lowerBound << 12))
-                        segments.append(Segment(piece, isInherited: isInherited))
-                    }
-                    page = there.upperBound
-                }
+        var index = 0
+        for range in lazyRanges {
+            while index < mappings.count, mappings[index].end <= range.lowerBound.rawValue { index += 1 }
+            var next = index
+            while next < mappings.count, let part = mappings[next].range.intersection(range) {
+                let isInherited = !mappings[next].has("dc") && !mappings[next].has("wf")
+                append(part.pageNumbers, without: eager, isInherited, to: &segments)
+                next += 1
             }
         }
         return segments
+    }
+
+    private static func append(
+        _ pages: Range<UInt64>,
+        without eager: PageSet,
+        _ isInherited: Bool,
+        to segments: inout [Segment]
+    ) {
+        var page = pages.lowerBound
+        while page < pages.upperBound {
+            let there = eager.nextRun(in: page..<pages.upperBound) ?? pages.upperBound..<pages.upperBound
+            if page < there.lowerBound {
+                segments.append(Segment(AddressRange(pageNumbers: page..<there.lowerBound), isInherited: isInherited))
+            }
+            page = there.upperBound
+        }
     }
 
     /// From now on faults are answered.

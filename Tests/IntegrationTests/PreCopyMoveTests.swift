@@ -81,6 +81,40 @@ struct PreCopyMoveTests {
         }
     }
 
+    /// How a vast victim is moved; what the restorer counted.
+    private static func moveVast(_ arguments: [String], _ options: Move.Options = preCopying()) throws -> JSONValue {
+        try withMovableVictim("vast", arguments) { victim in
+            var options = options
+            let statistics = victim.folder.file("statistics")
+            options.destination += ["--stats", statistics]
+            let move = try Move(of: victim.pid, options)
+            try move.waitUntilRunning()
+            try move.waitUntilComplete()
+            let verdict = try victim.verdict()
+            guard verdict == "ok vast" else { throw TestFailure(verdict) }
+            #expect(try move.restorer.waitForExit() == .exited(0))
+            return try JSONValue(parsing: readText(statistics))
+        }
+    }
+
+    private static func preCopied(_ statistics: JSONValue) throws -> Int {
+        guard let pages = statistics["pages"]?["preCopied"]?.integer else { throw TestFailure("\(statistics)") }
+        return pages
+    }
+
+    /// 16 TiB that are reserved cost nothing, and neither do many small mappings beside their number.
+    @Test func whatIsNotThereCostsNothing() throws {
+        #expect(try Self.preCopied(Self.moveVast(["16384", "1000", "0"])) > 950)
+        #expect(try Self.preCopied(Self.moveVast(["1", "10", "4000"])) > 3_950)
+    }
+
+    /// A device may write into memory without anybody's seeing it.
+    @Test func nothingIsPreCopiedOfAProcessWithDirectIO() throws {
+        let statistics = try Self.moveVast(["1", "1000", "0", "direct"])
+        #expect(try Self.preCopied(statistics) == 0)
+        #expect(statistics["tracker"]?.string == "none")
+    }
+
     @Test(arguments: ["continue", "stop"])
     func nothingOfTheTrackerIsLeftInAProcessThatLivesOn(action: String) throws {
         try withMovableVictim("carried", ["large", "heap", "anonymous"]) { victim in
