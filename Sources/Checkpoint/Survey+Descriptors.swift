@@ -156,15 +156,7 @@ extension Survey {
     ///
     /// Nothing tells whose memory it handles, and the owner of the table is refused anyway: the user learns what to close.
     mutating func surveyOtherTable(of owner: Int32, _ name: String) {
-        // Children and threads end as they like.
-        for number in (try? ProcFile.descriptors(of: owner)) ?? [] {
-            guard let bytes = try? ProcFile.link("/proc/\(owner)/fd/\(number)") else { continue }
-            let link = String(decoding: bytes, as: UTF8.self)
-            guard link.hasPrefix("anon_inode:"),
-                DescriptorKind.anonymous(String(link.dropFirst("anon_inode:".count))) == .refused(.userfaultfd)
-            else { continue }
-            find(.userfaultfd, "descriptor \(number) of \(name) (\(link))")
-        }
+        for finding in PageFaultHandling.userfaultfds(inTableOf: owner, of: name) { find(finding.kind, finding.object) }
     }
 
     // MARK: epoll

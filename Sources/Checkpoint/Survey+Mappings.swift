@@ -76,7 +76,7 @@ extension Survey {
         }
     }
 
-    private static func object(_ entry: MapEntry) -> String {
+    static func object(_ entry: MapEntry) -> String {
         "mapping \(entry.range) (\(entry.nameBytes.isEmpty ? "anonymous" : entry.name))"
     }
 
