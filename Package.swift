@@ -94,9 +94,7 @@ let package = Package(
             name: "Commands",
             dependencies: [
                 "CLinux", "COpenSSL", "Checkpoint", "DirtyTracking", "FrameTransport", "LazyRestore", "LinuxSystem",
-                "PageServer",
-                "Paging",
-                "ProcessImage", "ProcessTrace", "Reporting", "TLSSession", "Userfaultfd",
+                "PageServer", "Paging", "ProcessImage", "ProcessTrace", "Reporting", "TLSSession", "Userfaultfd",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -194,7 +192,7 @@ let package = Package(
         .testTarget(
             name: "CommandsTests",
             dependencies: [
-                "Commands", "DirtyTracking", "LazyRestore", "LinuxSystem", "Reporting", "TestSupport", "thaw",
+                "Commands", "DirtyTracking", "LazyRestore", "LinuxSystem", "Paging", "Reporting", "TestSupport", "thaw",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Golden"],

@@ -10,6 +10,7 @@ struct HelpTests {
         ("check", ["check", "--help"]),
         ("page-server", ["page-server", "--help"]),
         ("restore", ["restore", "--help"]),
+        ("track", ["track", "--help"]),
     ])
     func helpIsAsRecorded(name: String, arguments: [String]) throws {
         let run = try CommandRun(arguments)

@@ -29,6 +29,16 @@ struct UsageTests {
         (["restore", "--port", "1", "--status-fd=-1"] + tls, "-1"),
         (["restore", "--port", "1", "--status-fd", "0"] + tls, "reading only"),
         (["check", "--format", "xml"], "xml"),
+        (["track"], "--tree"),
+        (["track", "-t", "0"], "'-t 0'"),
+        (["track", "-t", "1", "--interval", "0"], "--interval"),
+        (["track", "-t", "1", "--interval", "nan"], "--interval"),
+        (["track", "-t", "1", "--interval", "1e9"], "--interval"),
+        (["track", "-t", "1", "--rounds", "0"], "--rounds"),
+        (["track", "-t", "1", "--tracker", "magic"], "'magic'"),
+        (["track", "-t", "1", "--bandwidth", "0"], "'0'"),
+        (["track", "-t", "1", "--bandwidth", "1parsec"], "1parsec"),
+        (["track", "-t", "1", "--format", "xml"], "xml"),
     ]
 
     @Test(arguments: wrong)

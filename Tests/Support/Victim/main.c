@@ -13,7 +13,8 @@ int main(int argc, char **argv) {
     const struct victim_mode *const volatile tables[] = {
         trace_modes,   checkpoint_modes, restore_modes, uffd_modes,
         session_modes, carried_modes,    refused_modes, attached_modes,
-        tracked_modes, uffd_owner_modes, churn_modes, vast_modes,
+        tracked_modes, uffd_owner_modes, churn_modes,   vast_modes,
+        paced_modes,
     };
     const size_t table_count = sizeof tables / sizeof *tables;
     if (argc < 2) {
