@@ -9,7 +9,9 @@ struct RealProgramTests {
     /// A program that computes for some seconds and prints its result.
     struct Program: Sendable, CustomTestStringConvertible {
         let name: String
+        /// Must be there; what is started unless ``command`` says otherwise.
         let path: String
+        var command: String?
         let arguments: @Sendable () throws -> [String]
         var environment: [String] = []
         /// Whether two undisturbed runs print the same.
@@ -45,6 +47,47 @@ struct RealProgramTests {
     private static let bash = Program(name: "bash", path: "/bin/bash") {
         let script = "s=7; for ((i = 0; i < 1200000; i++)); do ((s = (s * 31 + i) % 1000003)); done; echo $s"
         return ["--norc", "-c", script]
+    }
+
+    /// Collects garbage with threads of its own.
+    private static let node = Program(name: "node", path: "/usr/bin/node") {
+        let script = """
+            let h = new Map(), s = 7;
+            for (let i = 0; i < 25000000; i++) { s = (s * 31 + i) % 1000003; h.set(s % 50021, { a: s, b: [i, s] }); }
+            let t = 0; for (const [k, v] of h) t += k * v.b[0] % 97;
+            console.log(s, t, h.size);
+            """
+        return ["-e", script]
+    }
+
+    /// The directory of a class that makes garbage.
+    private static let javaClass = Result {
+        let path = Scratch.run.file("Collected.java")
+        try writeFile(
+            path,
+            """
+            class Collected {
+                public static void main(String[] a) {
+                    var h = new java.util.HashMap<Integer, int[]>();
+                    long s = 7, t = 0;
+                    for (int i = 0; i < 150000000; i++) {
+                        s = (s * 31 + i) % 1000003;
+                        h.put((int) (s % 50021), new int[] {i, (int) s});
+                    }
+                    for (var e : h.entrySet()) t += e.getKey() * (long) e.getValue()[0] % 97;
+                    System.out.println(s + " " + t + " " + h.size());
+                }
+            }
+            """
+        )
+        try withProcess("/usr/bin/javac", ["-d", Scratch.run.path, path]) { process in
+            guard try process.waitForExit() == .exited(0) else { throw TestFailure("javac: \(process.report())") }
+        }
+        return Scratch.run.path
+    }
+
+    private static let java = Program(name: "java", path: "/usr/bin/javac", command: "/usr/bin/java") {
+        ["-Xmx256m", "-cp", try javaClass.get(), "Collected"]
     }
 
     private static let perl = Program(
@@ -156,11 +199,28 @@ struct RealProgramTests {
             arguments: { ["speed", "-seconds", "1", "sha256"] },
             isRepeatable: false
         ),
+        node, java,
         Program(name: "Swift", path: BuiltProduct.path("SwiftVictim"), arguments: { ["2500"] }),
     ]
 
     @Test(arguments: programs)
     func movedProgramComesToTheSameResult(program: Program) throws {
+        try moveAndCompare(program, Move.Options())
+    }
+
+    /// Interpreters with garbage collectors and threads, a database, a compressor: while they run their memory is copied.
+    @Test(
+        arguments: programs.filter {
+            ["python3 with threads", "sqlite3", "xz", "Swift", "node", "java"].contains($0.name)
+        }
+    )
+    func programThatIsCopiedWhileItRunsComesToTheSameResult(program: Program) throws {
+        var options = Move.Options()
+        options.preCopies = true
+        try moveAndCompare(program, options)
+    }
+
+    private func moveAndCompare(_ program: Program, _ options: Move.Options) throws {
         guard fileExists(program.path) else {
             // Not a part of every system; deploy/bootstrap installs all of them.
             return
@@ -177,7 +237,7 @@ struct RealProgramTests {
             if let ending = try moved.pollForExit() { throw TestFailure("\(program.name): \(ending)") }
             return try cpuTicks(moved.pid) >= 25
         }
-        let move = try Move(of: moved.pid)
+        let move = try Move(of: moved.pid, options)
         try move.waitUntilRunning()
         #expect(try move.restorer.waitForExit(within: .seconds(90)) == .exited(0), "\(move.restorer.report())")
         #expect(try move.server.waitForExit() == .exited(0), "\(move.server.report())")
@@ -192,7 +252,7 @@ struct RealProgramTests {
 
     private func start(_ program: Program, output: String) throws -> TestProcess {
         try TestProcess(
-            program.path,
+            program.command ?? program.path,
             try program.arguments(),
             options: .init(
                 output: .file(output),
