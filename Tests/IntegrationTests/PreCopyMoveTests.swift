@@ -102,6 +102,22 @@ struct PreCopyMoveTests {
         return pages
     }
 
+    @Test(arguments: [1, 8, 32])
+    func anAllocatorThatMapsAndThrowsAwayKeepsItsBlocks(threads: Int) throws {
+        try withMovableVictim("heapy", ["\(threads)"]) { victim in
+            var pid = victim.pid
+            for isLast in [false, true] {
+                let move = try Move(of: pid, Self.preCopying(detached: true))
+                pid = try move.waitUntilRunning()
+                _ = move.giveAway()
+                if isLast { try victim.tell("go") }
+                try move.waitUntilComplete()
+            }
+            let verdict = try victim.waitForLine { $0.hasSuffix("heapy") || $0.hasPrefix("wrong") }
+            #expect(verdict == "ok heapy")
+        }
+    }
+
     /// 16 TiB that are reserved cost nothing, and neither do many small mappings beside their number.
     @Test func whatIsNotThereCostsNothing() throws {
         #expect(try Self.preCopied(Self.moveVast(["16384", "1000", "0"])) > 950)

@@ -25,4 +25,5 @@ extern const struct victim_mode attached_modes[] __attribute__((weak));
 extern const struct victim_mode tracked_modes[] __attribute__((weak));
 extern const struct victim_mode churn_modes[] __attribute__((weak));
 extern const struct victim_mode vast_modes[] __attribute__((weak));
+extern const struct victim_mode heapy_modes[] __attribute__((weak));
 extern const struct victim_mode paced_modes[] __attribute__((weak));
