@@ -117,6 +117,8 @@ struct SoftDirtyTarget: SoftDirtyProcess {
     }
 
     func stopped<Value>(_ body: () throws(TrackingError) -> Value) throws(TrackingError) -> Value {
+        // A read(2) is over when its thread has stopped.
+        if scope == .privateAnonymous { _ = try UnseenWrites.areInCalls(of: pid, descriptor) }
         let stopped: StoppedProcess
         do { stopped = try StoppedProcess.stop(pid, timeout: timeout) } catch {
             throw TrackingError.of(error, pid: pid, process: descriptor, doing: "stop")

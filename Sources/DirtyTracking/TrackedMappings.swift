@@ -138,6 +138,30 @@ struct TrackedMappings {
         return zip(list, earlier.list).allSatisfy { $0.range == $1.range && $0.mayContinue($1) }
     }
 
+    /// The parts of a range where no mapping is.
+    func uncovered(_ range: AddressRange) -> [AddressRange] {
+        var parts: [AddressRange] = []
+        var start = range.lowerBound
+        var index = firstIndex(endingAbove: start)
+        while index < list.count, list[index].range.lowerBound < range.upperBound {
+            if start < list[index].range.lowerBound { parts.append(AddressRange(start, list[index].range.lowerBound)) }
+            start = max(start, list[index].range.upperBound)
+            index += 1
+        }
+        if start < range.upperBound { parts.append(AddressRange(start, range.upperBound)) }
+        return parts
+    }
+
+    private func firstIndex(endingAbove address: VirtualAddress) -> Int {
+        var low = 0
+        var high = list.count
+        while low < high {
+            let middle = (low + high) / 2
+            if list[middle].range.upperBound <= address { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+
     /// Pages of `pages` that cannot be what they were at `earlier`: not mapped any more, or of another object.
     func replaced(_ pages: PageSet, since earlier: TrackedMappings) -> PageSet {
         guard !pages.isEmpty, !continues(earlier) else { return PageSet() }

@@ -15,6 +15,11 @@ struct TrackerBooks {
         current.replaced(reported, since: mappings)
     }
 
+    /// Makes the next round one that reports everything again.
+    mutating func forget() {
+        areNew = true
+    }
+
     /// Enters a round that has armed what it reports.
     mutating func enter(_ round: inout TrackerRound, _ current: TrackedMappings) {
         reported.subtract(round.dropped)

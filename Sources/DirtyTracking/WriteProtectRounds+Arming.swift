@@ -18,14 +18,12 @@ extension WriteProtectRounds {
     func pieces(
         of span: MappingSpan,
         in mappings: TrackedMappings,
-        fresh: Set<Int>,
-        without others: [Int]
+        _ sorted: SortedMembers
     ) -> [ArmingPiece] {
         var pieces: [ArmingPiece] = []
-        let others = Set(others)
-        for index in span.members where !others.contains(index) {
+        for index in span.members where !sorted.others.contains(index) {
             let pages = mappings.list[index].range.pageNumbers
-            let isFresh = fresh.contains(index)
+            let isFresh = sorted.fresh.contains(index)
             if let last = pieces.last, last.pages.upperBound == pages.lowerBound, last.isFresh == isFresh,
                 last.members.upperBound == index
             {
@@ -48,8 +46,30 @@ extension WriteProtectRounds {
         if piece.isFresh { round.dropped.formUnion(reported, in: piece.pages) }
         let query = piece.isFresh ? queries.data(content) : queries.writtenData(content)
         switch arming {
-        case .scan: try armByScan(piece, content, query, &round)
         case .ioctl: try armByCall(piece, query, in: mappings, &round)
+        case .scan where piece.isFresh: try armFresh(piece, content, in: mappings, &round)
+        case .scan: try armByScan(piece, content, query, &round)
+        }
+    }
+
+    /// Marks may be left from a registration that a mapping has lost.
+    ///
+    /// Such pages look armed, but can be written to.
+    private func armFresh(
+        _ piece: ArmingPiece,
+        _ content: MappingContent,
+        in mappings: TrackedMappings,
+        _ round: inout TrackerRound
+    ) throws(TrackingError) {
+        if try setMarks(AddressRange(pageNumbers: piece.pages), armed: false) {
+            return try armByScan(piece, content, queries.data(content), &round)
+        }
+        for index in piece.members {
+            // What is not registered any more is found as new in the next round.
+            let range = mappings.list[index].range
+            guard try setMarks(range, armed: false) else { continue }
+            let one = ArmingPiece(pages: range.pageNumbers, members: index..<index + 1, isFresh: true)
+            try armByScan(one, content, queries.data(content), &round)
         }
     }
 
@@ -84,7 +104,7 @@ extension WriteProtectRounds {
             var rest = mappings.list[index].range.pageNumbers
             while let run = found.nextRun(in: rest) {
                 rest = run.upperBound..<rest.upperBound
-                if try arm(AddressRange(pageNumbers: run)) {
+                if try setMarks(AddressRange(pageNumbers: run), armed: true) {
                     round.written.insert(run)
                 } else {
                     // Replaced meanwhile: found written in the next round.
@@ -98,11 +118,11 @@ extension WriteProtectRounds {
     private static var changeTime: Duration { .seconds(10) }
 
     /// False when the range is not registered any more.
-    private func arm(_ range: AddressRange) throws(TrackingError) -> Bool {
+    private func setMarks(_ range: AddressRange, armed: Bool) throws(TrackingError) -> Bool {
         let deadline = Deadline.after(Self.changeTime)
         while !deadline.hasPassed {
             let outcome = try TrackingError.translatingCall(pid, "track the writes of") { () throws(SystemCallError) in
-                try uffd.writeProtect(range, armed: true)
+                try uffd.writeProtect(range, armed: armed)
             }
             switch outcome {
             case .installed: return true

@@ -14,6 +14,8 @@ struct Looking {
     var knowsGuards: Bool
     /// What is thrown away shows by a short look.
     var seesHoles: Bool
+    /// Writes past the page tables, and userfaultfds of the process, are looked for, for the sake of pages that are moved.
+    var mindsUnseenWrites = true
 
     /// The shortest ways that the running kernel allows.
     static func shortest(_ strategy: TrackerStrategy) -> Looking {
@@ -50,7 +52,7 @@ extension WriteProtectRounds {
         )
         // Before anything is armed.
         let resolver = isSync ? try resolver(pid, uffd) : nil
-        let rounds = WriteProtectRounds(
+        var rounds = WriteProtectRounds(
             pid: pid,
             process: process,
             scope: scope,
@@ -59,7 +61,9 @@ extension WriteProtectRounds {
             queries: PageQueries(knowsGuards: looking.knowsGuards || !looking.scans),
             seesHoles: looking.seesHoles,
             resolver: resolver,
-            view: view
+            view: view,
+            timeout: timeout,
+            mindsUnseenWrites: looking.mindsUnseenWrites && scope == .privateAnonymous
         )
         try rounds.registerAll()
         return rounds

@@ -32,7 +32,7 @@ extension WriteProtectRounds {
         switch arming {
         case .scan: try collectUnregistered(span, &round)
         case .ioctl:
-            for index in try newMembers(of: span, in: mappings).sorted() {
+            for index in span.members where moved.intersects(mappings.list[index].range) {
                 let pages = mappings.list[index].range.pageNumbers
                 round.dropped.formUnion(reported, in: pages)
                 try scan(pages, queries.data(span.content)) { pages, _ in round.written.insert(pages) }

@@ -13,25 +13,68 @@ private enum Registration {
     case foreign(SystemCallError)
 }
 
+/// The members of a span, by what a round does with them; places in ``TrackedMappings/list``.
+struct SortedMembers {
+    /// All that they hold is new.
+    var fresh: Set<Int>
+    /// They cannot be registered.
+    var others: Set<Int> = []
+}
+
 extension WriteProtectRounds {
+    /// Registers what is not registered yet.
+    ///
+    /// What is registered is not registered once more: mremap(2) takes the registration of a mapping away that the moved pages are
+    /// merged with, and leaves its marks (Linux 6.18). Writes do not show there any more, so all of it has to be found as new, and it
+    /// would look as if nothing had happened if it were registered in between.
+    ///
+    /// - Throws: ``TrackingError`` with code `refused` when another userfaultfd has one of the mappings.
+    func register(_ span: MappingSpan, of mappings: TrackedMappings) throws(TrackingError) -> SortedMembers {
+        switch arming {
+        case .scan:
+            let unregistered = try unregisteredMembers(of: span, in: mappings)
+            var others: Set<Int> = []
+            for index in unregistered where try !registers(mappings.list[index].range) { others.insert(index) }
+            try meetOthers(in: span, of: mappings, without: unregistered)
+            return SortedMembers(fresh: isNew ? Set(span.members) : unregistered, others: others)
+        case .ioctl:
+            // Moves are delivered, and take nothing away.
+            let touched = Set(span.members.filter { moved.intersects(mappings.list[$0].range) })
+            let others = try registerWhole(span, of: mappings)
+            return SortedMembers(fresh: isNew ? Set(span.members) : touched, others: others)
+        }
+    }
+
     /// Registers the mappings of a span, at one go where that is possible; those that are registered stay so.
     ///
     /// - Returns: Places of mappings that cannot be registered.
-    /// - Throws: ``TrackingError`` with code `refused` when another userfaultfd has one of them.
-    func register(_ span: MappingSpan, of mappings: TrackedMappings) throws(TrackingError) -> [Int] {
-        // The kernel looks at all mappings of the range before it changes one.
+    func registerWhole(_ span: MappingSpan, of mappings: TrackedMappings) throws(TrackingError) -> Set<Int> {
+        // The kernel looks at all mappings of the range before it changes one. One may be meant that has come between them, which is
+        // not tracked.
         if case .done = try register(span.range) { return [] }
-        // One may be meant that has come between them, which is not tracked.
-        var others: [Int] = []
-        for index in span.members {
-            let range = mappings.list[index].range
-            switch try register(range) {
-            case .done: break
-            case .impossible: others.append(index)
-            case .foreign(let error): throw TrackingError.foreign("\(range)", pid: pid, cause: error)
-            }
-        }
+        var others: Set<Int> = []
+        for index in span.members where try !registers(mappings.list[index].range) { others.insert(index) }
         return others
+    }
+
+    /// Somebody else's registration for asynchronous write protection looks like ours, where nothing of ours was.
+    private func meetOthers(
+        in span: MappingSpan,
+        of mappings: TrackedMappings,
+        without unregistered: Set<Int>
+    ) throws(TrackingError) {
+        for index in span.members where !unregistered.contains(index) {
+            for part in known.uncovered(mappings.list[index].range) { _ = try registers(part) }
+        }
+    }
+
+    /// False when the range cannot be registered.
+    private func registers(_ range: AddressRange) throws(TrackingError) -> Bool {
+        switch try register(range) {
+        case .done: return true
+        case .impossible: return false
+        case .foreign(let error): throw TrackingError.foreign("\(range)", pid: pid, cause: error)
+        }
     }
 
     private func register(_ range: AddressRange) throws(TrackingError) -> Registration {
@@ -60,22 +103,14 @@ extension WriteProtectRounds {
         }
     }
 
-    /// Places of mappings with data that are new, or were moved, or stand where another one was.
-    func newMembers(of span: MappingSpan, in mappings: TrackedMappings) throws(TrackingError) -> Set<Int> {
-        switch arming {
-        case .scan: try unregisteredMembers(of: span, in: mappings)
-        case .ioctl:
-            moved.isEmpty ? [] : Set(span.members.filter { moved.intersects(mappings.list[$0].range) })
-        }
-    }
-
+    /// Places of mappings that are not registered, with or without data: they are new, or were moved, or stand where another one was.
     private func unregisteredMembers(
         of span: MappingSpan,
         in mappings: TrackedMappings
     ) throws(TrackingError) -> Set<Int> {
         var members: Set<Int> = []
         var index = span.members.lowerBound
-        try scan(span.range.pageNumbers, queries.unregisteredData(span.content)) { pages, _ in
+        try scan(span.range.pageNumbers, PageQueries.unregistered) { pages, _ in
             while index < span.members.upperBound,
                 mappings.list[index].range.pageNumbers.upperBound <= pages.lowerBound
             {
@@ -92,14 +127,19 @@ extension WriteProtectRounds {
         return members
     }
 
-    /// Ends all registrations, as far as the mappings of the last round go; closing the userfaultfd ends them all.
+    /// Ends all registrations and takes the marks away.
     ///
-    /// Kernels before 6.9 leave the marks of armed pages behind when it is only closed.
+    /// Closing the userfaultfd would end them all, but leaves the marks of mappings that have lost their registration, and in kernels
+    /// before 6.9 all marks. Only what can be registered is ours: kernels before 6.17 end the registrations of anybody.
     func unregisterAll() {
         guard let current = try? readMappings() else { return }
-        for span in current.spans {
-            if (try? uffd.unregister(span.range)) != nil { continue }
-            for index in span.members { try? uffd.unregister(current.list[index].range) }
+        for span in current.spans where !unregister(span.range) {
+            for index in span.members { _ = unregister(current.list[index].range) }
         }
+    }
+
+    private func unregister(_ range: AddressRange) -> Bool {
+        guard owns(range) else { return false }
+        return (try? uffd.unregister(range)) != nil
     }
 }

@@ -29,8 +29,14 @@ struct WriteProtectRounds: ~Copyable {
     let resolver: FaultResolver?
     let process: ProcessDescriptor
     let view: PageView
+    /// How long a stop may take.
+    let timeout: Duration
+    /// Whether writes past the page tables, and userfaultfds of the process, are looked for.
+    private let mindsUnseenWrites: Bool
 
     private var books = TrackerBooks()
+    /// Mappings that were registered, as they were then.
+    private(set) var known = TrackedMappings()
     /// What has moved since the last round, where moved pages keep their marks.
     private(set) var moved = MovedRanges()
 
@@ -43,7 +49,9 @@ struct WriteProtectRounds: ~Copyable {
         queries: PageQueries,
         seesHoles: Bool,
         resolver: FaultResolver?,
-        view: PageView
+        view: PageView,
+        timeout: Duration,
+        mindsUnseenWrites: Bool
     ) {
         self.pid = pid
         self.process = process
@@ -54,36 +62,71 @@ struct WriteProtectRounds: ~Copyable {
         self.seesHoles = seesHoles
         self.resolver = resolver
         self.view = view
+        self.timeout = timeout
+        self.mindsUnseenWrites = mindsUnseenWrites
     }
 
     /// Registers all mappings that are there, so that somebody else's registration is met before anything else happens.
-    func registerAll() throws(TrackingError) {
+    mutating func registerAll() throws(TrackingError) {
         let current = try readMappings()
-        for span in current.spans { _ = try register(span, of: current) }
+        for span in current.spans { _ = try registerWhole(span, of: current) }
+        known = current
         try checkAlive()
+        _ = try mindsCalls()
     }
 
-    /// Looks at the running process and arms what it reports.
+    /// Looks at the process and arms what it reports, while it runs where that is safe.
     mutating func round() throws(TrackingError) -> TrackerRound {
         let began = MonotonicTime.now
+        var round: TrackerRound
+        if try mindsCalls() {
+            round = try stoppedRound()
+        } else {
+            round = try roundOnce()
+            if try mindsCalls() {
+                // It began in the middle: what is in memory may change without a mark, so nothing that was said stands.
+                let dropped = round.dropped
+                books.forget()
+                round = try stoppedRound()
+                round.dropped.formUnion(dropped)
+            }
+        }
+        round.scanTime = began.elapsed
+        return round
+    }
+
+    /// Whether a thread in a call may write past the page tables.
+    private func mindsCalls() throws(TrackingError) -> Bool {
+        guard mindsUnseenWrites else { return false }
+        return try UnseenWrites.areInCalls(of: pid, process)
+    }
+
+    private mutating func stoppedRound() throws(TrackingError) -> TrackerRound {
+        let stopped: StoppedProcess
+        do { stopped = try StoppedProcess.stop(pid, timeout: timeout) } catch { throw failure(error, "stop") }
+        // Should this throw, the stop is let go with its owner.
+        let round = try roundOnce()
+        do { try stopped.letGo() } catch { throw failure(error, "let go of") }
+        return round
+    }
+
+    private mutating func roundOnce() throws(TrackingError) -> TrackerRound {
         if let resolver { moved.formUnion(resolver.takeMoved()) }
         let current = try readMappings()
         var round = TrackerRound()
         round.dropped = books.replaced(in: current)
         for span in current.spans {
-            // Before they are registered, or they could not be told from those that were.
-            let fresh = books.areNew ? Set(span.members) : try newMembers(of: span, in: current)
-            let others = try register(span, of: current)
-            for piece in pieces(of: span, in: current, fresh: fresh, without: others) {
+            let sorted = try register(span, of: current)
+            for piece in pieces(of: span, in: current, sorted) {
                 try arm(piece, span.content, in: current, &round)
             }
-            for index in others { round.dropped.formUnion(reported, in: current.list[index].range.pageNumbers) }
+            for index in sorted.others { round.dropped.formUnion(reported, in: current.list[index].range.pageNumbers) }
             try findLost(in: span, &round)
         }
         try checkAlive()
         books.enter(&round, current)
+        known = current
         moved = MovedRanges()
-        round.scanTime = began.elapsed
         return round
     }
 
@@ -109,6 +152,9 @@ struct WriteProtectRounds: ~Copyable {
         round.scanTime = began.elapsed
         return round
     }
+
+    /// Whether there was no round yet.
+    var isNew: Bool { books.areNew }
 
     /// Pages whose earlier copies stand.
     var reported: PageSet { books.reported }

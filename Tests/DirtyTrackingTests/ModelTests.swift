@@ -17,7 +17,8 @@ struct ModelTests {
         // SAFETY: the text is copied before anything else reads or alters the environment.
         let asked = unsafe getenv("THAW_SEED").map { unsafe String(cString: $0) }
         if let asked, let seed = UInt64(asked) { return [seed] }
-        return [1, 2, UInt64.random(in: 3..<1_000_000)]
+        // Two that have found something: a mapping replaced whole by an empty one, and one that has lost its registration by a merge.
+        return [985_722, 856_369, UInt64.random(in: 3..<1_000_000)]
     }()
 
     @Test(arguments: TrackingWay.allCases, seeds)

@@ -135,6 +135,35 @@ struct RoundTests {
         #expect(Set(look.dropped.places(in: target)).isSubset(of: 16..<48))
     }
 
+    /// Linux 6.18 takes the registration of a mapping away that a moved one is merged with, and leaves the marks of its pages.
+    @Test(arguments: TrackingWay.allCases, [0, 1, 2])
+    func aMappingThatAMovedOneIsMergedWithIsFollowed(way: TrackingWay, roundsBetween: Int) throws {
+        let victim = try TrackedVictim()
+        let room = try victim.region(64, filled: nil)
+        try victim.order("unmap", room.page(32), 32)
+        let region = room[0..<32]
+        try victim.fill(region, 5)
+        // Far away, or it would be a part of a mapping with pages, which is merged with nothing.
+        let untouched = Region(start: room.start - (1 << 30), pages: 16)
+        try victim.order("map-at", untouched.start, 16, 0)
+        try victim.order("advise", untouched.start, 16, UInt64(MADV_NOHUGEPAGE))
+        let tracker = try victim.begin(way)
+        _ = try tracker.round()
+        try victim.order("move", untouched.start, 16, room.page(32))
+        let merged = try ProcessMaps.readDetailed(victim.pid).first { $0.range.contains(room[0..<48].range) }
+        let hasLost = merged?.details.map { !$0.has("uw") } ?? false
+        print("MERGED \(way.rawValue): \(merged != nil), registration lost: \(hasLost)")
+        // Written while nothing is registered, and again later.
+        try victim.order("write-all", region.page(3), 2, 9)
+        for _ in 0..<roundsBetween { _ = try tracker.round() }
+        try victim.order("write-all", region.page(4), 2, 8)
+        let last = try victim.stopped { try tracker.finalRound() }
+        #expect(Set(last.written.places(in: region)).isSuperset(of: roundsBetween == 0 ? [3, 4, 5] : [4, 5]))
+        tracker.end()
+        let marked = PageQuery(all: [.present, .written], inverted: .written, returning: .present)
+        #expect(try Pagemap(pid: victim.pid).scan(room.range, marked).isEmpty)
+    }
+
     @Test(arguments: TrackingWay.allCases)
     func whatGrowsIsNew(way: TrackingWay) throws {
         let victim = try TrackedVictim()

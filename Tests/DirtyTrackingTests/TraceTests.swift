@@ -73,15 +73,18 @@ struct TraceTests {
         #expect(try victim.order("peek", region.page(2)) & 0xff == 0x5a)
     }
 
-    @Test func aForeignUserfaultfdBetweenRoundsIsRefusedAndUnharmed() throws {
+    /// By its descriptor where a move depends on it, else by the range.
+    @Test(arguments: [TrackingScope.privateAnonymous, .all])
+    func aForeignUserfaultfdBetweenRoundsIsRefusedAndUnharmed(scope: TrackingScope) throws {
         let victim = try TrackedVictim()
-        let tracker = try victim.begin()
+        let tracker = try victim.begin(scope: scope)
         _ = try tracker.round()
         let region = try victim.region(16, filled: nil)
         try victim.order("register", region.start, 16, 1, 0)
         try victim.order("serve", 0x33)
         let error = #expect(throws: TrackingError.self) { try tracker.round() }
-        #expect(error?.code == .refused && error?.message.contains("\(region)") ?? false)
+        let object = scope == .all ? "\(region)" : "(userfaultfd)"
+        #expect(error?.code == .refused && error?.message.contains(object) ?? false)
         #expect(try victim.registeredMappings.count == 1)
         #expect(try victim.order("peek", region.page(2)) & 0xff == 0x33)
     }

@@ -216,6 +216,10 @@ static long run(const char *command, const uint64_t *words) {
     if (strcmp(command, "mappings") == 0) return mappings(a);
     if (strcmp(command, "register") == 0) return register_own(a, b, c, words[3]);
     if (strcmp(command, "serve") == 0) return start_serving((unsigned char)a);
+    if (strcmp(command, "ring") == 0) {
+        unsigned char parameters[256] = {0};
+        return errno_of(syscall(SYS_io_uring_setup, 4, parameters));
+    }
     if (strcmp(command, "exec") == 0) {
         return errno_of(execl("/proc/self/exe", "Victim", "tracked-commands", (char *)NULL));
     }
@@ -292,7 +296,31 @@ static int writing(int argc, char **argv) {
     return 0;
 }
 
+// FILE FILE PAGES: reads the files by turns, each into all of its pages by one direct read a line `N`, answered by `done`.
+static int reading(int argc, char **argv) {
+    if (argc < 4) return 1;
+    uint64_t pages = strtoull(argv[3], NULL, 10);
+    unsigned char *start = (unsigned char *)map(pages, map_small);
+    memset(start, 1, pages * page);
+    int files[2];
+    for (int index = 0; index < 2; index++) {
+        files[index] = open(argv[1 + index], O_RDONLY | O_DIRECT);
+        if (files[index] < 0) return 1;
+    }
+    printf("%lx\n", (unsigned long)(uintptr_t)start);
+    puts("ready");
+    fflush(stdout);
+    char line[16];
+    for (int turn = 0; fgets(line, sizeof line, stdin) != NULL; turn++) {
+        if (pread(files[turn & 1], start, pages * page, 0) != (ssize_t)(pages * page)) return 1;
+        puts("done");
+        fflush(stdout);
+    }
+    return 0;
+}
+
 const struct victim_mode tracked_modes[] = {
+    {"tracked-direct-reads", reading},
     {"tracked-commands", commands},
     {"tracked-writers", writing},
     {NULL, NULL},
