@@ -119,7 +119,11 @@ let package = Package(
             path: "Tests/Support/TestSupport",
             swiftSettings: strict
         ),
-        .testTarget(name: "SupportTests", dependencies: ["TestSupport", "Victim"], swiftSettings: strict),
+        .testTarget(
+            name: "SupportTests",
+            dependencies: ["BenchmarkVictim", "TestSupport", "TrackingFloor", "Victim"],
+            swiftSettings: strict
+        ),
         .testTarget(name: "PagingTests", dependencies: ["Paging", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "PageWireTests",
@@ -218,9 +222,10 @@ let package = Package(
             cSettings: cStrict,
             linkerSettings: [.linkedLibrary("pthread")]
         ),
+        .executableTarget(name: "TrackingFloor", path: "Tests/Benchmarks/TrackingFloor", cSettings: cStrict),
         .executableTarget(
             name: "Benchmarks",
-            dependencies: ["LinuxSystem", "TestSupport"],
+            dependencies: ["DirtyTracking", "LinuxSystem", "Paging", "Reporting", "TestSupport"],
             path: "Tests/Benchmarks/Driver",
             swiftSettings: strict
         ),

@@ -3,14 +3,16 @@ internal import Glibc
 internal import LinuxSystem
 internal import TestSupport
 
-/// Measures moves on this machine next to the floor, and prints a table and one JSON object.
+/// Measures moves on this machine next to the floor, and prints tables and one JSON object.
 @main
 struct Benchmarks {
+    private static let programs = ["thaw", "Floor", "TrackingFloor", "BenchmarkVictim"]
+
     static func main() {
         do {
             let plan = try Plan(arguments: Array(CommandLine.arguments.dropFirst()))
             guard Machine.isRoot else { throw TestFailure("moving a process needs root") }
-            for program in ["thaw", "Floor", "BenchmarkVictim"] where !fileExists(BuiltProduct.path(program)) {
+            for program in programs where !fileExists(BuiltProduct.path(program)) {
                 throw TestFailure("\(BuiltProduct.path(program)) is missing; use Tests/Benchmarks/run")
             }
             try Report(measuring: plan).write(to: plan.jsonFile)
@@ -33,8 +35,9 @@ struct Plan {
     /// What was wrong with the arguments.
     struct Usage: Error, CustomStringConvertible {
         let description = """
-            usage: Benchmarks [--quick] [--only pause|latency|bulk] [--json FILE]
-              --quick   64 MiB and 1 GiB with 1 and 16 threads only, once each
+            usage: Benchmarks [--quick] [--only PART,...] [--json FILE]
+              PART      pause, latency, bulk; moves, sizes, writers, tracking, or precopy for these four
+              --quick   less memory, fewer cases, once each: whether it works, no figures to quote
             """
     }
 
@@ -42,23 +45,35 @@ struct Plan {
         case pause
         case latency
         case bulk
+        case moves
+        case sizes
+        case writers
+        case tracking
+
+        /// The parts that a word of the command line means.
+        static func named(_ word: Substring) -> [Part] {
+            if word == "precopy" { return [.moves, .sizes, .writers, .tracking] }
+            return Part(rawValue: String(word)).map { [$0] } ?? []
+        }
     }
 
-    var mebibytes = [64, 1024, 4096]
-    var threads = [1, 16, 64]
+    var isQuick = false
     var parts = Part.allCases
-    /// Runs per row of the pause table; the row shows the one with the median pause.
-    var repetitions = 3
     var jsonFile: String?
+
+    /// Runs for one row; the row shows the one in the middle.
+    var repetitions: Int { isQuick ? 1 : 3 }
 
     init(arguments: [String]) throws {
         var remaining = arguments[...]
         while let word = remaining.popFirst() {
             switch word {
-            case "--quick": (mebibytes, threads, repetitions) = ([64, 1024], [1, 16], 1)
+            case "--quick": isQuick = true
             case "--only":
-                guard let part = remaining.popFirst().flatMap(Part.init(rawValue:)) else { throw Usage() }
-                parts = [part]
+                let words = remaining.popFirst()?.split(separator: ",") ?? []
+                guard !words.isEmpty, words.allSatisfy({ !Part.named($0).isEmpty }) else { throw Usage() }
+                let wanted = words.flatMap(Part.named)
+                parts = Part.allCases.filter(wanted.contains)
             case "--json":
                 guard let file = remaining.popFirst() else { throw Usage() }
                 jsonFile = file

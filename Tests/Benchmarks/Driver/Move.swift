@@ -1,12 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Glibc
+internal import LinuxSystem
 internal import TestSupport
 
 /// One move of a victim by the built `thaw`, over loopback into a pid namespace of its own.
 struct Move {
+    /// What is moved, and how.
+    struct Request {
+        /// When the victim says its last line.
+        enum Ending {
+            /// By itself.
+            case itself
+            /// When it is told to by SIGUSR1, some time after everything has arrived.
+            case signal(after: Duration)
+        }
+
+        var program = "BenchmarkVictim"
+        var arguments: [String]
+        var ending = Ending.signal(after: .zero)
+        /// Options of `thaw restore`.
+        var options = ["--no-pre-copy"]
+        /// How long the victim runs before, and tells then what it has done; nil when it does not tell.
+        var settling: Duration?
+    }
+
     /// How long a move of some gigabytes may take on a busy machine.
     private static let patience = Duration.seconds(240)
 
+    /// The line that the victim printed after it has settled.
+    let victimSaid: JSONValue?
     /// The last line that the victim printed, after its move.
     let victimSays: JSONValue
     /// `--stats` of both sides.
@@ -15,18 +37,16 @@ struct Move {
     /// VmHWM in KiB, the most memory that each program ever had.
     let pageServerPeak: Int
     let restorerPeak: Int
+    /// From the start of the restorer until everything is there and both sides agree on it.
+    let duration: Duration
 
-    /// Moves a victim that was started with the given arguments and lets it end.
-    ///
-    /// - Parameter endsBySignal: whether the victim prints its line when it is told to by SIGUSR1, rather than by itself.
-    init(victim arguments: [String], endsBySignal: Bool) throws {
+    /// Does one.
+    init(_ request: Request) throws {
         let scratch = try Scratch("move")
         let certificates = try Certificates.directory()
-        let victim = try TestProcess(BuiltProduct.path("BenchmarkVictim"), arguments)
-        guard try victim.output?.next(within: Self.patience) == "ready" else {
-            throw TestFailure("the victim did not start: \(victim.report())")
-        }
-
+        let victim = try TestProcess(BuiltProduct.path(request.program), request.arguments)
+        defer { victim.end() }
+        victimSaid = try Self.settle(victim, request)
         let server = try TestProcess(
             BuiltProduct.thaw,
             ["page-server", "-t", "\(victim.pid)", "--tls-dir", certificates, "--status-fd", "3"]
@@ -34,32 +54,54 @@ struct Move {
             options: .init(statusPipe: true)
         )
         let port = try Self.status("listening", of: server)["port"]?.integer ?? 0
+        let began = MonotonicTime.now
         let restorer = try TestProcess(
             BuiltProduct.thaw,
-            [
-                "restore", "--port", "\(port)", "--tls-dir", certificates, "--new-pid-namespace", "--status-fd", "3",
-                "--no-pre-copy",
-            ]
-                + ["--stats", scratch.file("destination")],
+            ["restore", "--port", "\(port)", "--tls-dir", certificates, "--new-pid-namespace", "--status-fd", "3"]
+                + ["--stats", scratch.file("destination")] + request.options,
             options: .init(statusPipe: true)
         )
         var peaks = [0, 0]
         try Self.watch(restorer, until: "complete") {
             peaks = [max(peaks[0], Self.peak(of: server.pid)), max(peaks[1], Self.peak(of: restorer.pid))]
         }
+        duration = began.elapsed
         (pageServerPeak, restorerPeak) = (peaks[0], peaks[1])
-        if endsBySignal { restorer.signal(SIGUSR1) }
-        guard let line = try restorer.output?.next(within: Self.patience) else {
-            throw TestFailure("the moved victim said nothing: \(restorer.report())")
-        }
-        victimSays = try JSONValue(parsing: line)
+        victimSays = try Self.lastLine(of: restorer, request)
         for program in [restorer, server] {
             let ending = try program.waitForExit(within: Self.patience)
             guard ending == .exited(0) else { throw TestFailure("\(program.commandLine): \(program.report())") }
         }
         source = try JSONValue(parsing: try readText(scratch.file("source")))
         destination = try JSONValue(parsing: try readText(scratch.file("destination")))
-        guard victimSays["wrong"]?.integer == 0 else { throw TestFailure("the victim found wrong pages: \(line)") }
+    }
+
+    /// Waits until the victim is ready, and lets it run.
+    private static func settle(_ victim: TestProcess, _ request: Request) throws -> JSONValue? {
+        guard let ready = try victim.output?.next(within: patience), ready == "ready" || ready.hasPrefix("{") else {
+            throw TestFailure("\(victim.commandLine) did not start: \(victim.report())")
+        }
+        guard let settling = request.settling else { return nil }
+        sleep(settling)
+        victim.signal(SIGUSR2)
+        return try JSONValue(parsing: try victim.readLine(within: patience))
+    }
+
+    /// What the victim finds out about its memory.
+    private static func lastLine(of restorer: TestProcess, _ request: Request) throws -> JSONValue {
+        if case .signal(let time) = request.ending {
+            sleep(time)
+            restorer.signal(SIGUSR1)
+        }
+        guard let line = try restorer.output?.next(within: patience) else {
+            throw TestFailure("the moved victim said nothing: \(restorer.report())")
+        }
+        let words = try JSONValue(parsing: line)
+        guard words["wrong"]?.integer == 0 else {
+            let moved = ([request.program] + request.arguments + request.options).joined(separator: " ")
+            throw TestFailure("WRONG PAGES after the move of '\(moved)': \(line)")
+        }
+        return words
     }
 
     /// Waits for a state that must come.
@@ -94,6 +136,11 @@ struct Move {
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
         return line?.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) } ?? 0
     }
+}
+
+/// Blocks the calling thread.
+func sleep(_ time: Duration) {
+    usleep(UInt32(max(0, time / .microseconds(1))))
 }
 
 /// One run of the floor.

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import Reporting
+internal import TestSupport
+
+// Post-copy of a process that reads the clock: the pause against size and number of threads.
+extension Report {
+    func measurePause(_ plan: Plan) throws -> JSON {
+        let table = Table(
+            "Freeze to first instruction, and what the restore cost",
+            "   MiB",
+            "threads",
+            "pause ms",
+            "gap ms",
+            "resident s",
+            "MiB/s",
+            "server MiB",
+            "restorer MiB"
+        )
+        var rows: [JSON] = []
+        for mebibytes in plan.isQuick ? [64, 1024] : [64, 1024, 4096] {
+            for threads in plan.isQuick ? [1, 16] : mebibytes > 1024 ? [1, 64] : [1, 16, 64] {
+                let moves = try (0..<plan.repetitions).map { _ in
+                    try Move(.init(arguments: ["\(mebibytes)", "\(threads)", "gap"]))
+                }
+                let move = median(of: moves) { $0.pause }
+                table.row(
+                    "\(mebibytes)",
+                    "\(threads)",
+                    milliseconds(move.pause),
+                    milliseconds(move.gap),
+                    decimal(move.timeToResident, 2),
+                    decimal(move.speed, 0),
+                    decimal(Double(move.pageServerPeak) / 1024),
+                    decimal(Double(move.restorerPeak) / 1024)
+                )
+                rows.append(
+                    .object([
+                        .init("mebibytes", .whole(mebibytes)), .init("threads", .whole(threads)),
+                        .init("pause", .time(move.pause)), .init("gap", .time(move.gap)),
+                        .init("timeToResident", .time(move.timeToResident)),
+                        .init("mebibytesPerSecond", .decimal(move.speed)), .peaks(of: move),
+                    ])
+                )
+            }
+        }
+        say("pause: as thaw measures it; gap: the longest time between two readings of the clock by the victim itself")
+        return .list(rows)
+    }
+}
+
+extension Move {
+    /// Freeze to first instruction in seconds, as the restorer measures it.
+    var pause: Double { destination["pause"]?.number ?? -1 }
+    /// The longest time in seconds in which the victim did nothing; nil when it does not measure that.
+    var gap: Double? { victimSays["gap"]?.number }
+    /// Freeze to everything there in seconds.
+    var timeToResident: Double { destination["timeToResident"]?.number ?? -1 }
+    /// MiB a second that arrived from the first restored instruction until everything was there.
+    var speed: Double {
+        let bytes = destination["bytes"]?["received"]?.number ?? 0
+        let seconds = timeToResident - pause
+        return seconds > 0 ? bytes / 1_048_576 / seconds : 0
+    }
+}
