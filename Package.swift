@@ -163,7 +163,7 @@ let package = Package(
         .testTarget(
             name: "CheckpointTests",
             dependencies: [
-                "Checkpoint", "ProcessImage", "ProcessTrace", "LinuxSystem", "CLinux", "Paging",
+                "Checkpoint", "DirtyTracking", "ProcessImage", "ProcessTrace", "LinuxSystem", "CLinux", "Paging",
                 "TestSupport", "Victim",
             ],
             swiftSettings: strict

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-public import Paging
+internal import Paging
 internal import ProcessTrace
 
 /// What was seen of a process that can be carried while it went on running.
@@ -39,9 +39,9 @@ public struct Examination: Sendable {
     /// The process is write-protected by this program from now on; a mapping that is registered by another userfaultfd is refused
     /// as before.
     ///
-    /// - Parameter owner: whether the registration of a range is this program's; nil when tracking has ended.
-    public mutating func isTracked(by owner: (@Sendable (AddressRange) -> Bool)?) {
-        cache.isTracked = owner
+    /// - Parameter tracker: what it answers; nil for one that registers nothing, and when tracking has ended.
+    public mutating func isTracked(by tracker: TrackerRegistrations?) {
+        cache.tracker = tracker
     }
 
     /// Looks at the process again, for what is remembered to be fresh.

@@ -45,8 +45,8 @@ struct ExaminationCache: Sendable {
     /// Processes with less resident memory have their smaps read under the freeze, in pages (32 MiB).
     static let smallResidentPages: UInt64 = 8192
 
-    /// Whether the write protection (`uw`) of a mapping is our own tracker's.
-    var isTracked: (@Sendable (AddressRange) -> Bool)?
+    /// Answers of the tracker of this program that has registered mappings of the process.
+    var tracker: TrackerRegistrations?
     /// Whether a file was open with O_DIRECT.
     var usesDirectIO = false
     /// Ascending.

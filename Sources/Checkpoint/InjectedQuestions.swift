@@ -61,8 +61,11 @@ struct ThreadQuestions {
     }
 
     /// Adds the trial, which is nil when it would take too long.
-    mutating func addRegistrationTrial(of mappings: [MapEntry]) -> RegistrationTrial? {
-        RegistrationTrial(of: mappings, in: &batch)
+    mutating func addRegistrationTrial(
+        of mappings: [MapEntry],
+        _ tracker: TrackerRegistrations?
+    ) -> RegistrationTrial? {
+        RegistrationTrial(of: mappings, by: tracker, in: &batch)
     }
 
     /// The leader is asked for what the process has once, behind its own questions.

@@ -13,15 +13,15 @@ extension ProcessDescriber {
         var questions = stopped.map { _ in ThreadQuestions() }
         let processQuestions = questions[0].addProcessQuestions(timers: timers)
         let isTried = survey.flagsAreRemembered
-        let trial =
-            isTried && cache.isTracked == nil
-            ? questions[0].addRegistrationTrial(of: survey.mappings.map(\.entry)) : nil
+        let trial = isTried ? questions[0].addRegistrationTrial(of: survey.mappings.map(\.entry), cache.tracker) : nil
         let work = zip(stopped, questions).map { ($0.tracee, $1.batch) }
         let injector = process.injector
         let needed = areaBytes(timers.count) + (trial?.byteCount ?? 0)
+        var contest = false
         let results = try injector.withArea(byteCount: needed, on: stopped[0].tracee) {
             () throws(TraceError) in
             let results = try injector.runOnAll(work)
+            if try trial?.outcome(results[0], of: process) != .free { contest = isTried }
             try seeLockedMemory()
             return results
         }
@@ -38,7 +38,7 @@ extension ProcessDescriber {
             }
             try describe(thread, status, answers)
         }
-        if isTried, !isFree(trial, results[0]) { try survey.surveyRegistrations(cache) }
+        if contest { try survey.surveyRegistrations(cache) }
         read(processQuestions, results[0], timers)
         description.signals.pending = try process.group.leader.pendingSignals(shared: true).map(Self.information)
         description.signals.stopped = process.wasStoppedBySignal
@@ -198,13 +198,5 @@ extension ProcessDescriber {
         let seconds = Int64(bitPattern: results.word(slot, at: offset))
         let fraction = Int64(bitPattern: results.word(slot, at: offset + 8))
         return seconds &* 1_000_000_000 &+ fraction &* unit
-    }
-
-    /// Whether no mapping belongs to a userfaultfd of somebody else.
-    ///
-    /// While the process is tracked the tracker's own userfaultfd makes the trial: to any other one all would be contested.
-    private func isFree(_ trial: RegistrationTrial?, _ results: BatchResults) -> Bool {
-        guard let isOurs = cache.isTracked else { return trial?.outcome(results) == .free }
-        return RegistrationTrial.ranges(of: survey.mappings.map(\.entry))?.allSatisfy(isOurs) ?? false
     }
 }

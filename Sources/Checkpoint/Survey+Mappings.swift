@@ -48,7 +48,7 @@ extension Survey {
     /// VmFlags without the write protection of our own tracker, which leaves with it.
     private static func foreignFlags(of entry: MapEntry, _ cache: ExaminationCache) -> [String] {
         let flags = entry.details?.flags ?? []
-        guard flags.contains("uw"), cache.isTracked?(entry.range) == true else { return flags }
+        guard flags.contains("uw"), cache.tracker?.owns(entry.range) == true else { return flags }
         return flags.filter { $0 != "uw" }
     }
 

@@ -62,7 +62,7 @@ enum InjectedUserfaultfd {
             throw TraceError(
                 .inaccessible,
                 "no thread of process \(stopped.pid) can make a system call for the tracker: all run 32-bit code or dispatch their "
-                    + "system calls themselves; let the program end that, or move it without pre-copy"
+                    + "system calls themselves; let the program end that"
             )
         }
         let tracee = thread.tracee

@@ -91,7 +91,7 @@ extension TrackingError {
         Self(
             .refused,
             "the range \(mapping) of process \(pid) cannot be tracked: it is registered with another userfaultfd; "
-                + "let the program close its own userfaultfd first, or move it without pre-copy",
+                + "wait until it is resident, or let its page fault handler unregister the range",
             cause: cause
         )
     }

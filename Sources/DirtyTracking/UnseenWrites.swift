@@ -54,8 +54,7 @@ enum UnseenWrites: Equatable {
         case .refused(let object):
             throw TrackingError(
                 .refused,
-                "process \(pid) has \(object), through which memory changes or is watched unseen: let the program close it, or "
-                    + "move it without pre-copy"
+                "process \(pid) has \(object), through which memory changes or is watched unseen: let the program close it"
             )
         }
     }

@@ -103,6 +103,22 @@ extension WriteProtectRounds {
         }
     }
 
+    /// Whether a mapping in one of the ranges, each of which ends with one that cannot be registered, belongs to another userfaultfd.
+    ///
+    /// - Returns: nil when the kernel does not look at all mappings of a range: without asynchronous write protection the first file
+    ///   ends the look.
+    func contests(_ ranges: [AddressRange]) -> Bool? {
+        guard case .scan = arming else { return nil }
+        for range in ranges {
+            switch try? register(range) {
+            case .done, .impossible: continue
+            case .foreign: return true
+            case nil: return nil
+            }
+        }
+        return false
+    }
+
     /// Places of mappings that are not registered, with or without data: they are new, or were moved, or stand where another one was.
     private func unregisteredMembers(
         of span: MappingSpan,

@@ -114,6 +114,21 @@ public final class WriteTracker: Sendable {
         }
     }
 
+    /// Whether mappings in ranges of a stopped process belong to another userfaultfd, found without walking page tables.
+    ///
+    /// - Parameter ranges: each ends with a mapping that cannot be registered, so that nothing is.
+    /// - Returns: nil when this tracker cannot tell.
+    public func contests(_ ranges: [AddressRange]) -> Bool? {
+        state.withLock { state in
+            switch state {
+            case .writeProtect(let rounds): rounds.contests(ranges)
+            case .softDirty: nil
+            case .nothing: nil
+            case .ended: nil
+            }
+        }
+    }
+
     /// Takes everything out of the process; may be called again.
     public func end() {
         state.withLock { state in

@@ -35,7 +35,7 @@ final class CheckpointedProcess: SourceProcess {
         guard var examination else { preconditionFailure("CheckpointedProcess: tracked before it was examined") }
         guard !examination.usesDirectIO else { return nil }
         guard let tracker = try ProcessTracker(pid, timeout: freezeTimeout) else { return nil }
-        examination.isTracked { tracker.owns($0) }
+        examination.isTracked(by: tracker.registrations)
         self.examination = examination
         return tracker
     }

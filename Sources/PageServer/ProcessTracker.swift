@@ -35,8 +35,15 @@ final class ProcessTracker: SourceTracker {
         }
     }
 
-    /// Whether the write protection of a mapping is this tracker's.
-    func owns(_ range: AddressRange) -> Bool { tracker.owns(range) }
+    /// What tells its registrations from those of others; nil when it has none.
+    var registrations: TrackerRegistrations? {
+        let tracker = tracker
+        switch tracker.strategy {
+        case .writeProtectAsync, .writeProtectSync:
+            return TrackerRegistrations(owns: { tracker.owns($0) }, areContested: { tracker.contests($0) })
+        case .softDirty, .none: return nil
+        }
+    }
 
     func round() throws(SessionFailure) -> SourceRound {
         do throws(TrackingError) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import DirtyTracking
 import TestSupport
 import Testing
 
@@ -60,6 +61,41 @@ struct OwnUserfaultfdTests {
             let frozen = try FrozenProcess.freeze(try Examination.examine(pid: running.pid), timeout: .seconds(20))
             try frozen.thaw()
             #expect(try ProcessSnapshot(of: running.pid).changes(since: before) == [])
+        }
+    }
+
+    /// While this program tracks the process the trial is the tracker's, or smaps is read where it cannot tell.
+    @Test(arguments: [TrackerStrategy.writeProtectAsync, .writeProtectSync])
+    func trackedProcessIsFrozenUnlessAMonitorHasRegisteredMemory(strategy: TrackerStrategy) throws {
+        // Shared memory, as what is tracked cannot be registered by anybody else.
+        let program = FaultHandlingProgram("minor,later,passed,large", .registration)
+        try program.run { running in
+            var running = running
+            let untracked = try ProcessSnapshot(of: running.pid)
+            var examination = try Examination.examine(pid: running.pid)
+            let tracker = try WriteTracker.begin(
+                running.pid,
+                strategy: strategy,
+                scope: .privateAnonymous,
+                timeout: patience
+            )
+            examination.isTracked(
+                by: TrackerRegistrations(owns: { tracker.owns($0) }, areContested: { tracker.contests($0) })
+            )
+            _ = try tracker.round()
+            let before = try ProcessSnapshot(of: running.pid)
+            try FrozenProcess.freeze(examination, timeout: .seconds(20)).thaw()
+            #expect(try ProcessSnapshot(of: running.pid).changes(since: before) == [])
+
+            try examination.refresh()
+            try running.register()
+            let error = #expect(throws: CheckpointError.self) {
+                try FrozenProcess.freeze(examination.pid, examination.cache, .seconds(20))
+            }
+            expect(error, program, running)
+            tracker.end()
+            let changes = try ProcessSnapshot(of: running.pid).changes(since: untracked)
+            #expect(changes.allSatisfy { $0.contains(running.objects.last ?? "nothing") }, "\(changes)")
         }
     }
 

@@ -29,6 +29,67 @@ struct OwnUserfaultfdTests {
         }
     }
 
+    /// The same with pre-copy: the tracker's registration meets the other one, and takes back what it has registered so far.
+    @Test(arguments: FaultHandlingProgram.late.filter { !$0.words.hasPrefix("minor") })
+    func registrationBehindTheExaminationIsRefusedBeforePreCopy(program: FaultHandlingProgram) throws {
+        try program.run { running in
+            var running = running
+            let server = try Move.startServer(running.pid)
+            let serverEvents = StatusEvents(of: server)
+            let port = try serverEvents.wait(for: "listening")["port"]?.integer ?? 0
+            try running.register()
+            let before = try ProcessSnapshot(of: running.pid)
+            let restorer = try Move.startRestorer(port, .init(preCopies: true))
+            try expectRefusal(server, restorer, serverEvents, running)
+            #expect(try ProcessSnapshot(of: running.pid).changes(since: before) == [])
+        }
+    }
+
+    /// Memory that the program maps and registers while pages are being copied.
+    @Test(arguments: ["missing", "wp", "async"])
+    func registrationDuringPreCopyIsRefused(words: String) throws {
+        try FaultHandlingProgram("\(words),later,fresh,large", .descriptor, .registration).run { running in
+            var running = running
+            let server = try Move.startServer(running.pid)
+            let serverEvents = StatusEvents(of: server)
+            let port = try serverEvents.wait(for: "listening")["port"]?.integer ?? 0
+            let options = Move.Options(
+                preCopies: true,
+                destination: ["--new-pid-namespace", "--max-pause", "0", "--pre-copy-rounds", "1000"]
+            )
+            let restorer = try Move.startRestorer(port, options)
+            try serverEvents.wait(for: "pre-copy")
+            try running.register()
+            try expectRefusal(server, restorer, serverEvents, running)
+            let registered = try ProcessSnapshot(of: running.pid).facts.filter {
+                $0.hasPrefix("mapping") && ($0.contains(" um ") || $0.contains(" uw "))
+            }
+            #expect(registered.count == 1 && registered.allSatisfy { $0.contains(running.objects.last ?? "?") })
+        }
+    }
+
+    /// Both sides end with 78 and name the range, or the descriptor when the tracker sees that first.
+    private func expectRefusal(
+        _ server: TestProcess,
+        _ restorer: TestProcess,
+        _ serverEvents: StatusEvents,
+        _ running: FaultHandlingProgram.Running
+    ) throws {
+        let restorerEvents = StatusEvents(of: restorer)
+        try serverEvents.finish()
+        try restorerEvents.finish()
+        #expect(try server.waitForExit() == .exited(78), "\(server.report())")
+        #expect(try restorer.waitForExit() == .exited(78), "\(restorer.report())")
+        #expect(!restorerEvents.names.contains("running"), "\(restorerEvents.names)")
+        let address = running.objects.last ?? "no address"
+        let descriptor = running.objects.count > 1 ? "descriptor \(running.objects[0]) (userfaultfd)" : "none"
+        for message in [server.errors, restorer.errors] {
+            let namesRange = message.contains(address) && message.contains("unregister the range")
+            let namesDescriptor = message.contains(descriptor) && message.contains("let the program close it")
+            #expect(namesRange || namesDescriptor, "\(running.objects): \(message)")
+        }
+    }
+
     /// The page server listens; the program registers; a destination comes: the freeze refuses, and both sides say why.
     @Test(arguments: FaultHandlingProgram.late)
     func registrationBehindTheExaminationIsRefusedAtTheFreeze(program: FaultHandlingProgram) throws {

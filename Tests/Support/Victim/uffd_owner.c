@@ -13,6 +13,7 @@
 //   thread-table                      used by a thread with a descriptor table of its own (unshare(CLONE_FILES))
 //   fork                              the victim is a child of a monitored process: its userfaultfd came to the monitor as an event
 //   later                             registered when FOLDER/register has appeared; prints `registered`
+//   fresh                             with `later`: the pages are mapped then, not before
 //   large                             64 MiB more are in memory
 //   behind, high                      the pages lie behind a shared mapping of a file opened for reading, or above the stack
 //
@@ -422,6 +423,9 @@ static void wait_and_see(void) {
             await_file("registered");
             object_address(area);
         } else {
+            if (is("fresh")) {
+                map_area();
+            }
             set_up();
             object_address(area);
         }
@@ -467,7 +471,9 @@ static int run(int argc, char **argv) {
         char *memory = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         memset(memory, 1, 64 << 20);
     }
-    map_area();
+    if (!is("fresh")) {
+        map_area();
+    }
     if (!is("later") || is("passed")) {
         set_up();
     }
