@@ -79,7 +79,11 @@ extension DestinationConversation {
             case .signal(let signal): try endIfAsked(by: signal)
             case .ready:
                 while let round = receiver.rounds.take() { preCopied(round) }
-                if let result = receiver.results.take() { return try result.get() }
+                switch receiver.results.take() {
+                case .success(let result): return result
+                case .failure(let failure): throw cause(of: failure)
+                case nil: continue
+                }
             case .timedOut: continue
             }
         }

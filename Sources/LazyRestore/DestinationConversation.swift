@@ -192,7 +192,22 @@ extension DestinationConversation {
             case .signal(let signal): try endIfAsked(by: signal)
             case .timedOut: throw SessionFailure(lostBeforeGrant: .timedOut)
             case .ready(Token.lateGuards): try takeGuards()
-            case .ready: if let failure = shared.losses.take() { throw failure }
+            case .ready: if let failure = shared.losses.take() { throw cause(of: failure) }
+            }
+        }
+    }
+
+    /// What to end with when a page connection is lost before the grant: a source that gives up says why on the control connection,
+    /// where it may arrive behind the end of the others.
+    func cause(of loss: SessionFailure) -> SessionFailure {
+        guard let control = loop.channel else { return loss }
+        let deadline = Deadline.after(.seconds(2))
+        while true {
+            do throws(ChannelError) {
+                guard case .message(.abort(let code, let text)) = try control.receive(until: deadline) else { continue }
+                return SessionFailure(lostBeforeGrant: .aborted(code: code, text: text))
+            } catch {
+                return loss
             }
         }
     }
@@ -356,7 +371,7 @@ extension DestinationConversation {
             switch event {
             case .ready(Token.completed): return
             case .ready(Token.lateGuards): try takeGuards()
-            case .ready: if let failure = shared.losses.take() { throw failure }
+            case .ready: if let failure = shared.losses.take() { throw cause(of: failure) }
             case .signal(let signal): try endIfAsked(by: signal)
             case .message(let message): throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
             case .timedOut: continue
