@@ -53,6 +53,7 @@ struct RefusalTests {
             let words = objects + [word]
             if Self.shownByStop.contains(kind) {
                 try expectRefusalAtFreeze(of: pid, naming: words)
+                try expectRefusalAtFreeze(of: pid, naming: words, Move.Options(preCopies: true))
             } else {
                 try expectRefusal(of: pid, naming: words)
             }
@@ -83,9 +84,13 @@ struct RefusalTests {
     }
 
     /// The page server listens, for nothing was to be seen; when a destination comes both sides say why it is refused.
-    private func expectRefusalAtFreeze(of pid: Int32, naming words: [String]) throws {
+    private func expectRefusalAtFreeze(
+        of pid: Int32,
+        naming words: [String],
+        _ options: Move.Options = .init()
+    ) throws {
         let before = try ProcessSnapshot(of: pid)
-        let move = try Move(of: pid)
+        let move = try Move(of: pid, options)
         try move.serverEvents.finish()
         try move.restorerEvents.finish()
         #expect(try move.server.waitForExit() == .exited(78), "\(move.server.report())")

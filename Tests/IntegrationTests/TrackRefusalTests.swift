@@ -104,6 +104,23 @@ struct TrackRefusalTests {
         }
     }
 
+    /// A call of the tracker goes where it does no harm: to a thread that can make it, past filters, or nowhere.
+    @Test(arguments: [
+        ("32-bit-program", 78), ("32-bit-thread", 0), ("syscall-dispatch", 0), ("seccomp", 0), ("sealed", 0),
+    ])
+    func modesOfThreadsAreNotDisturbed(kind: String, status: Int32) throws {
+        let folder = try Scratch(kind)
+        try withProcess(BuiltProduct.victim, ["refused", folder.path, kind]) { victim in
+            try victim.waitForLine("ready")
+            let before = try ProcessSnapshot(of: victim.pid)
+            let run = try track(victim.pid)
+            #expect(run.ending == .exited(status), "\(run)")
+            try waitUntilUnchanged(victim.pid, since: before)
+            try writeFile(folder.file("go"), "")
+            #expect(try victim.readLine() == "ok \(kind)")
+        }
+    }
+
     @Test func whatIsNoProcessIsExitCode66() throws {
         // Above the kernel's largest pid.
         let none = try track(4_194_305)
