@@ -57,6 +57,20 @@ struct TraceTests {
         #expect(try victim.order("peek", region.page(63)) == 8)
     }
 
+    @Test func filtersOfTheProcessDoNotApplyToTheInjectedCalls() throws {
+        let victim = try TrackedVictim()
+        let region = try victim.region(16)
+        try victim.order("forbid")
+        let before = try ProcessSnapshot(of: victim.pid)
+        let tracker = try victim.begin()
+        #expect(try tracker.round().written.places(in: region).count == 16)
+        tracker.end()
+        #expect(try ProcessSnapshot(of: victim.pid).changes(since: before) == [])
+        // They are there again.
+        try victim.tell("register", [region.start, 16, 2, 0])
+        #expect(try victim.process.waitForExit() == .signaled(SIGSYS))
+    }
+
     @Test func aForeignUserfaultfdIsRefusedAndUnharmed() throws {
         let victim = try TrackedVictim()
         let region = try victim.region(16, filled: nil)

@@ -6,16 +6,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -158,6 +162,19 @@ static long write_all(volatile unsigned char *start, uint64_t pages, uint64_t va
     return (long)(nanoseconds() - began);
 }
 
+// From now on userfaultfd(2) kills the process.
+static long forbid_userfaultfd(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -errno;
+    return errno_of(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
 static int own_uffd = -1;
 
 // A userfaultfd of the program's own over a range.
@@ -216,6 +233,7 @@ static long run(const char *command, const uint64_t *words) {
     if (strcmp(command, "mappings") == 0) return mappings(a);
     if (strcmp(command, "register") == 0) return register_own(a, b, c, words[3]);
     if (strcmp(command, "serve") == 0) return start_serving((unsigned char)a);
+    if (strcmp(command, "forbid") == 0) return forbid_userfaultfd();
     if (strcmp(command, "ring") == 0) {
         unsigned char parameters[256] = {0};
         return errno_of(syscall(SYS_io_uring_setup, 4, parameters));
