@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ArgumentParser
+internal import DirtyTracking
 internal import PageServer
 internal import Reporting
 
@@ -51,6 +52,15 @@ struct PageServerCommand: ParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
+            "How writes are noticed while pages are sent before the freeze; where auto finds no way, nothing is sent.",
+            valueName: "tracker"
+        )
+    )
+    var tracker = TrackerArgument(.auto)
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
             "What becomes of the process once everything has arrived: kill, stop, or continue (which makes a clone).",
             valueName: "action"
         )
@@ -79,6 +89,9 @@ struct PageServerCommand: ParsableCommand {
     func validate() throws {
         guard pid > 0 else { throw ValidationError("'-t \(pid)' is no process id.") }
         guard !allow.contains("") else { throw ValidationError("'--allow' needs a name.") }
+        guard preCopy || [.auto, .none].contains(tracker.choice) else {
+            throw ValidationError("'--no-pre-copy' and '--tracker \(tracker.choice.rawValue)' exclude each other.")
+        }
     }
 
     func run() throws {
@@ -88,6 +101,7 @@ struct PageServerCommand: ParsableCommand {
         options.tls = tls.location
         options.allow = allow
         options.preCopy = preCopy
+        options.tracker = tracker.choice
         options.onComplete = onComplete.action
         options.hold = hold.map { .seconds($0) }
         let report = try SessionReport(options: reporting, logger: logging.makeLogger())

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import Checkpoint
+internal import DirtyTracking
 internal import LinuxSystem
 internal import Paging
 internal import ProcessImage
@@ -9,12 +10,17 @@ internal import Reporting
 final class CheckpointedProcess: SourceProcess {
     private let pid: Int32
     private let freezeTimeout: Duration
+    private let plan: TrackerPlan
+    private var strategy = TrackerStrategy.none
     private var examination: Examination?
     private var descriptor: ProcessDescriptor?
+    /// As long as somebody tracks.
+    private weak var tracker: ProcessTracker?
 
-    init(pid: Int32, freezeTimeout: Duration) {
+    init(pid: Int32, freezeTimeout: Duration, plan: TrackerPlan = .untracked) {
         self.pid = pid
         self.freezeTimeout = freezeTimeout
+        self.plan = plan
     }
 
     var name: String { "process \(pid)" }
@@ -22,8 +28,12 @@ final class CheckpointedProcess: SourceProcess {
     var endDescriptor: Int32? { descriptor?.descriptor }
 
     func examine() throws(SessionFailure) {
+        strategy = try plan.strategy(support: .probe())
         let pid = pid
-        examination = try told { () throws(CheckpointError) in try Examination.examine(pid: pid) }
+        let examination = try told { () throws(CheckpointError) in try Examination.examine(pid: pid) }
+        // Before anybody comes; otherwise it is said when pages would be sent.
+        if examination.usesDirectIO, plan.isDemand { try plan.giveUpForDirectIO(of: pid) }
+        self.examination = examination
         do throws(SystemCallError) {
             descriptor = try ProcessDescriptor(pid: pid)
         } catch {
@@ -33,15 +43,28 @@ final class CheckpointedProcess: SourceProcess {
 
     func track() throws(SessionFailure) -> (any SourceTracker)? {
         guard var examination else { preconditionFailure("CheckpointedProcess: tracked before it was examined") }
-        guard !examination.usesDirectIO else { return nil }
-        guard let tracker = try ProcessTracker(pid, timeout: freezeTimeout) else { return nil }
+        guard strategy != .none else { return nil }
+        guard !examination.usesDirectIO else {
+            try plan.giveUpForDirectIO(of: pid)
+            return nil
+        }
+        let tracker: ProcessTracker
+        do throws(TrackingError) {
+            tracker = try ProcessTracker(pid, strategy, timeout: freezeTimeout)
+        } catch {
+            try plan.giveUp(error)
+            return nil
+        }
         examination.isTracked(by: tracker.registrations)
         self.examination = examination
+        self.tracker = tracker
         return tracker
     }
 
     func freeze() throws(SessionFailure) -> any FrozenSource {
-        guard let examination else { preconditionFailure("CheckpointedProcess: frozen before it was examined") }
+        guard var examination else { preconditionFailure("CheckpointedProcess: frozen before it was examined") }
+        // An earlier destination's, which has gone.
+        if tracker == nil { examination.isTracked(by: nil) }
         let timeout = freezeTimeout
         let frozen = try told { () throws(CheckpointError) in
             try FrozenProcess.freeze(examination, timeout: timeout)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+public import DirtyTracking
 public import FrameTransport
 
 /// What becomes of the source process after an acknowledged COMPLETE (`--on-complete`).
@@ -27,6 +28,8 @@ public struct PageServerOptions: Sendable {
     public var onComplete = CompletionAction.kill
     /// Whether a destination may fetch pages while the process runs.
     public var preCopy = true
+    /// How writes are noticed meanwhile.
+    public var tracker = TrackerChoice.auto
     /// How long a granted session waits for its destination to come back; nil for ever.
     public var hold: Duration?
     /// How long stopping all threads may take before the process is let go.

@@ -23,7 +23,11 @@ public struct PageServerSession {
 
     /// Prepares a session; nothing happens before ``run()``.
     public init(options: PageServerOptions, logger: Logger, status: StatusSink) {
-        let process = CheckpointedProcess(pid: options.pid, freezeTimeout: options.freezeTimeout)
+        let process = CheckpointedProcess(
+            pid: options.pid,
+            freezeTimeout: options.freezeTimeout,
+            plan: TrackerPlan(options, logger: logger)
+        )
         self.init(options: options, process: process, logger: logger, status: status)
     }
 

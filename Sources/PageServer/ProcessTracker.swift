@@ -10,19 +10,9 @@ final class ProcessTracker: SourceTracker {
     private let tracker: WriteTracker
     let memory: any SourceMemory
 
-    /// Arms nothing yet, but the process is stopped for a moment; nil when the kernel has no tracker.
-    init?(_ pid: Int32, timeout: Duration) throws(SessionFailure) {
-        do throws(TrackingError) {
-            tracker = try WriteTracker.begin(
-                pid,
-                strategy: .writeProtectAsync,
-                scope: .privateAnonymous,
-                timeout: timeout
-            )
-        } catch {
-            guard error.code != .unavailable else { return nil }
-            throw SessionFailure(error)
-        }
+    /// Arms nothing yet, but the process is stopped for a moment.
+    init(_ pid: Int32, _ strategy: TrackerStrategy, timeout: Duration) throws(TrackingError) {
+        tracker = try WriteTracker.begin(pid, strategy: strategy, scope: .privateAnonymous, timeout: timeout)
         memory = CheckpointedMemory(source: PageSource(running: pid))
     }
 

@@ -17,6 +17,8 @@ struct UsageTests {
         (["page-server", "-t", "1", "--port", "65536"] + tls, "65536"),
         (["page-server", "-t", "1", "--on-complete", "explode"] + tls, "explode"),
         (["page-server", "-t", "1", "--allow", ""] + tls, "--allow"),
+        (["page-server", "-t", "1", "--tracker", "magic"] + tls, "'magic'"),
+        (["page-server", "-t", "1", "--no-pre-copy", "--tracker", "wp-sync"] + tls, "'--tracker wp-sync'"),
         (["page-server", "-t", "1"], "--tls-dir"),
         (["page-server", "-t", "1", "--tls-cacert", "a", "--tls-key", "b"], "--tls-cert"),
         (["restore"] + tls, "--port"),
