@@ -83,8 +83,8 @@ let package = Package(
         .target(
             name: "LazyRestore",
             dependencies: [
-                "CLinux", "FrameTransport", "LazyPages", "LinuxSystem", "PageWire", "Paging", "ProcessImage",
-                "ProcessTrace", "Reporting", "Restore", "TLSSession", "Userfaultfd",
+                "CLinux", "DirtyTracking", "FrameTransport", "LazyPages", "LinuxSystem", "PageWire", "Paging",
+                "ProcessImage", "ProcessTrace", "Reporting", "Restore", "TLSSession", "Userfaultfd",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict

@@ -355,7 +355,8 @@ extension RefusedObject {
                 "memory registered with a userfaultfd",
                 by: "VmFlags um, uw or ui in /proc/PID/smaps; EBUSY from a registration that is tried when frozen",
                 "another program handles its page faults, or it is itself being restored",
-                remedy: "wait until it is resident, or let its page fault handler unregister the range"
+                remedy: "wait until it is resident, end the restore --track that stays with it, or let its page "
+                    + "fault handler unregister the range"
             )
         case .asynchronousIO:
             Row(

@@ -74,6 +74,15 @@ struct RestoreCommand: ParsableCommand {
     var maxPause: UInt32 = 50
 
     @Flag(
+        name: .customLong("track"),
+        help: ArgumentHelp(
+            "Let the pages arrive write-protected and tell how many of them the process has written, until it ends; a daemon "
+                + "stays for that until the process or SIGTERM ends it."
+        )
+    )
+    var tracked = false
+
+    @Flag(
         name: .long,
         help: "Return 0 as soon as the process runs; a daemon fetches the rest and ends when everything is there."
     )
@@ -164,6 +173,7 @@ struct RestoreCommand: ParsableCommand {
         options.serverName = serverName
         options.newPIDNamespace = newPIDNamespace
         options.eager = eager
+        options.tracked = tracked
         options.preCopyRounds = noPreCopy ? 0 : preCopyRounds
         options.maximumPause = .milliseconds(maxPause)
         options.attached = !detach

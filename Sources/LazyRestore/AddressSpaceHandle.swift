@@ -9,9 +9,14 @@ internal import Userfaultfd
 final class AddressSpaceHandle: Sendable {
     let identifier: SpaceIdentifier
     let uffd: Userfaultfd
+    /// How pages are installed: clean, where writes are tracked.
+    ///
+    /// A page that a thread waits to write to ends as written all the same.
+    let copyModes: CopyModes
 
     init(_ identifier: SpaceIdentifier, _ uffd: consuming Userfaultfd) {
         self.identifier = identifier
+        copyModes = uffd.features.contains(.writeProtectAsync) ? .writeProtect : []
         self.uffd = uffd
     }
 }

@@ -26,7 +26,7 @@ extension DestinationConversation {
         var progress = Deadline.after(Self.progressInterval)
         while !isOver {
             do throws(ChannelError) {
-                try handle(try loop.next(until: reportsProgress ? progress : .never))
+                try handle(try loop.next(until: reportsProgress ? progress : nextLook))
             } catch {
                 broke(error)
             }
@@ -34,6 +34,7 @@ extension DestinationConversation {
                 reportProgress(isLast: false)
                 progress = .after(Self.progressInterval)
             }
+            if nextLook.hasPassed { lookAtWrites() }
         }
         return outcome()
     }
@@ -41,7 +42,8 @@ extension DestinationConversation {
     private var reportsProgress: Bool { callbacks.onProgress != nil && !isFinished }
 
     private var isOver: Bool {
-        if options.attached { return exitStatus != nil && (isFinished || lossReported) }
+        if wasAskedToEnd { return true }
+        if options.attached || watch != nil { return exitStatus != nil && (isFinished || lossReported) }
         return isFinished || (lossReported && exitStatus != nil)
     }
 
@@ -130,6 +132,7 @@ extension DestinationConversation {
         reportProgress(isLast: true)
         shared.stopThreads(within: .seconds(10))
         collectStatistics()
+        if options.tracked { watchWrites() }
         memory?.close()
         releaseGuardian()
         if let control = loop.channel {
@@ -141,6 +144,7 @@ extension DestinationConversation {
         } else {
             logger.error("The page server did not acknowledge; it keeps its frozen process, which may be killed")
         }
+        lookAtWrites()
     }
 
     private func releaseGuardian() {
@@ -197,6 +201,7 @@ extension DestinationConversation {
     /// daemon, the first one then and the second one before; the process ends with it, since it would wait for ever.
     private func signalled(_ signal: Signal) {
         let asksToEnd = signal == .terminate || signal == .interrupt
+        if isFinished && asksToEnd { lookAtWrites() }
         if asksToEnd && !isFinished { stopSignals += 1 }
         let killsAt = options.attached || !lossReported ? 2 : 1
         if asksToEnd && !isFinished && stopSignals >= killsAt && (lossReported || !options.attached) {
@@ -209,6 +214,10 @@ extension DestinationConversation {
             return
         }
         guard options.attached else {
+            guard !isFinished else {
+                wasAskedToEnd = asksToEnd
+                return
+            }
             logger.warning(
                 "Pages are still owed to the process; this program ends when they are there",
                 metadata: ["signal": "\(signal)", "remedy": "send it again to kill the process and end at once"]
@@ -219,6 +228,7 @@ extension DestinationConversation {
     }
 
     private func outcome() -> Outcome {
+        watch?.end()
         if !isFinished {
             reportProgress(isLast: true)
             shared.stopThreads(within: .seconds(10))

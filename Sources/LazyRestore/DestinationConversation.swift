@@ -52,6 +52,10 @@ final class DestinationConversation {
     var stopSignals = 0
     var wasKilled = false
     var completed: PageTally?
+    /// Tells what is written, once every page is there.
+    var watch: WriteWatch?
+    var nextLook = Deadline.never
+    var wasAskedToEnd = false
     /// Guard pages that the grant does not name and that were heard of before the process runs.
     var earlyGuards: [AddressRange] = []
     /// Installs those that were heard of later.
@@ -107,6 +111,7 @@ final class DestinationConversation {
 extension DestinationConversation {
     /// Everything up to the grant; whatever fails, nothing has run.
     private func build() throws(SessionFailure) -> [PageRun] {
+        if options.tracked { try Self.requireTracking() }
         let link = try PageServerLink(options, stop: shared.stop)
         let (control, session) = try link.open(.control)
         try attach(control)
@@ -128,6 +133,7 @@ extension DestinationConversation {
         )
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
+        if options.tracked { try startClean(partial) }
         guard case .sendBuilt = commit.built() else {
             throw SessionFailure(.bug, "the copy was built at the wrong time")
         }
@@ -162,6 +168,7 @@ extension DestinationConversation {
     private func begin(_ description: ProcessDescription) throws(SessionFailure) -> PartialProcess {
         var build = BuildOptions()
         build.newPIDNamespace = options.newPIDNamespace
+        build.tracked = options.tracked
         let partial = try told { () throws(RestoreError) in try ProcessBuilder.begin(description, options: build) }
         self.partial = partial
         process = partial.process

@@ -289,7 +289,8 @@ extension MemoryState {
                     from: buffer,
                     at: offset + install.offset * PageSize.baseBytes,
                     to: install.address,
-                    pages: install.count
+                    pages: install.count,
+                    modes: space.copyModes
                 )
             switch outcome {
             case .installed:

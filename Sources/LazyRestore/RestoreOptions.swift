@@ -19,6 +19,8 @@ public struct RestoreOptions: Sendable {
     public var newPIDNamespace = false
     /// Every page is fetched before the process runs.
     public var eager = false
+    /// Which pages the process writes is told until it ends, or until this program does.
+    public var tracked = false
     /// Most rounds in which pages are fetched while the process still runs at the source; 0 for none.
     public var preCopyRounds: UInt32 = 8
     /// Rounds end when what is left can be sent in this time.

@@ -22,7 +22,7 @@ public struct RestoreSession {
     /// Runs the session to its end on the calling thread, which becomes the tracer of the process that it builds.
     ///
     /// Never throws: whatever goes wrong is in the outcome. Attached, it returns when the restored process has ended, with its status;
-    /// detached, when every page is there. Blocks the signals that it forwards in the calling thread and reads them itself.
+    /// detached, when every page is there (tracked, when the process has ended or a signal asks for it). Blocks the signals that it forwards in the calling thread and reads them itself.
     public func run() -> (outcome: Outcome, statistics: SessionStatistics) {
         let conversation: DestinationConversation
         do throws(SystemCallError) {

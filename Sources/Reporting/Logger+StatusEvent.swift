@@ -17,6 +17,7 @@ extension Logger {
         case .resident: notice("Every page is there")
         case .complete(let pages, let digest):
             notice("Complete", metadata: ["pages": "\(pages)", "digest": "\(digest)"])
+        case .written(let pages): debug("The process has written pages", metadata: ["pages": "\(pages)"])
         case .exited(let status): info("The process has ended", metadata: ["status": "\(status)"])
         // Said by the command itself when it ends.
         case .failed(let code, let message): debug("Failed", metadata: ["code": "\(code)", "reason": "\(message)"])

@@ -47,6 +47,8 @@ public struct SessionStatistics: Sendable {
     public var preCopyRounds: [(pages: UInt64, duration: Duration)] = []
     /// `writeProtectAsync`, `softDirty` or `none`.
     public var tracker = "none"
+    /// Pages that the restored process has written since they arrived, at the last look; nil when nobody looked.
+    public var written: UInt64?
     /// How often the connection came back.
     public var reconnects = 0
     /// `TLSv1.3`.
@@ -72,6 +74,7 @@ public struct SessionStatistics: Sendable {
             .init("faults", faults),
             .init("preCopyRounds", .list(preCopyRounds.map(Self.round))),
             .init("tracker", .text(tracker)),
+            .init("written", written.map(JSON.unsigned) ?? .null),
             .init("reconnects", .integer(Int64(reconnects))),
             .init("tls", .object([.init("version", .text(tlsVersion)), .init("cipher", .text(tlsCipher))])),
         ])

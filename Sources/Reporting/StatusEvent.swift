@@ -22,6 +22,8 @@ public enum StatusEvent: Sendable, Equatable {
     case resident
     /// Count and digest of the pages were equal on both sides.
     case complete(pages: UInt64, digest: String)
+    /// The restored process has written so many pages since they arrived.
+    case written(pages: UInt64)
     /// The restored process ended with this status (128 + signal for a signal).
     case exited(status: Int32)
     /// The command failed.
@@ -46,6 +48,7 @@ public enum StatusEvent: Sendable, Equatable {
         case .resident: Self.state("resident")
         case .complete(let pages, let digest):
             Self.state("complete", .init("pages", .unsigned(pages)), .init("digest", .text(digest)))
+        case .written(let pages): Self.state("written", .init("pages", .unsigned(pages)))
         case .exited(let status): Self.state("exited", .init("status", .integer(Int64(status))))
         case .failed(let code, let message):
             Self.state("failed", .init("code", .integer(Int64(code))), .init("message", .text(message)))

@@ -86,7 +86,7 @@ extension Construction {
         let number = Int32(truncatingIfNeeded: try runner.run(batch, on: leader)[0])
         let owned = try takeOut(number)
         do {
-            return try Userfaultfd.adopt(owned, features: .lazyRestore)
+            return try Userfaultfd.adopt(owned, features: options.tracked ? .trackedRestore : .lazyRestore)
         } catch {
             throw RestoreError(.unavailable, "cannot set the userfaultfd up: \(error)")
         }

@@ -13,7 +13,8 @@ public import Userfaultfd
 /// ``finish()`` and ``release(guards:)`` may wait for pages: who serves them and cannot any more kills the process (``process``),
 /// and the waiting call throws with code `ended`.
 public final class PartialProcess {
-    /// The userfaultfd of the process: missing mode, with fork, remap, remove and unmap events and thread ids.
+    /// The userfaultfd of the process: missing mode, with fork, remap, remove and unmap events and thread ids; where the process is
+    /// tracked, asynchronous write protection as well.
     public let uffd: Userfaultfd
     /// The VMAs that are registered by ``register()``, ascending.
     public let lazyRanges: [AddressRange]
@@ -54,9 +55,11 @@ public final class PartialProcess {
     public func register() throws(RestoreError) {
         precondition(step == .begun, "PartialProcess: registered twice")
         try construction.sealSharedObjects()
+        // A registration replaces the modes of an earlier one: all at once.
+        let modes: RegistrationModes = construction.options.tracked ? [.missing, .writeProtect] : .missing
         for range in lazyRanges {
             try RestoreError.wrap("register \(range)") { () throws(SystemCallError) in
-                try uffd.register(range, modes: .missing)
+                try uffd.register(range, modes: modes)
             }
         }
         try construction.lockMemory()

@@ -41,6 +41,9 @@ public struct UserfaultFeatures: OptionSet, Hashable, Sendable {
         .eventFork, .eventRemap, .eventRemove, .eventUnmap, .missingShmem, .threadID,
     ]
 
+    /// What a restore needs whose process stays tracked.
+    public static let trackedRestore = lazyRestore.union(writeTracking)
+
     /// Writes are noted by the kernel and nothing is ever delivered, so nobody has to read messages.
     public static let writeTracking: Self = [.writeProtect, .writeProtectAsync, .writeProtectShmem]
 

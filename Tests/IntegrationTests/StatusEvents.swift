@@ -21,6 +21,20 @@ final class StatusEvents {
         throw TestFailure("no state '\(state)' but \(names) from \(process.commandLine); \(process.report())")
     }
 
+    /// The first event with this state and this number of pages or more, those seen earlier included.
+    @discardableResult
+    func wait(for state: String, pages: Int, within limit: Duration = patience) throws -> Int {
+        func number(_ event: JSONValue) -> Int? {
+            guard event["state"]?.string == state, let number = event["pages"]?.integer else { return nil }
+            return number >= pages ? number : nil
+        }
+        if let known = seen.lazy.compactMap(number).first { return known }
+        while let event = try next(within: limit, waitingFor: "\(state) \(pages)") {
+            if let number = number(event) { return number }
+        }
+        throw TestFailure("no '\(state)' with \(pages) pages but \(seen); \(process.report())")
+    }
+
     /// Reads up to the end.
     func finish() throws {
         while try next(within: patience, waitingFor: "the end") != nil {}

@@ -96,6 +96,7 @@ import Testing
         statistics.stallTotal = .nanoseconds(20)
         statistics.stallUnion = .nanoseconds(19)
         statistics.preCopyRounds = [(3, .milliseconds(1))]
+        statistics.written = 12
         statistics.tlsVersion = "TLSv1.3"
         statistics.tlsCipher = "TLS_AES_256_GCM_SHA384"
         #expect(
@@ -105,12 +106,16 @@ import Testing
                 + #""bytes":{"received":1048576,"sent":77},"faults":{"count":1,"latency":{"p50":0.000000020,"#
                 + #""p90":0.000000020,"p99":0.000000020,"p999":0.000000020,"max":0.000000020,"histogram":[[1,1]]},"#
                 + #""stallTotal":0.000000020,"stallUnion":0.000000019},"#
-                + #""preCopyRounds":[{"pages":3,"seconds":0.001000000}],"tracker":"none","reconnects":0,"#
+                + #""preCopyRounds":[{"pages":3,"seconds":0.001000000}],"tracker":"none","written":12,"reconnects":0,"#
                 + #""tls":{"version":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384"}}"#
         )
     }
 
     @Test func aPauseThatNeverEndedIsNull() {
         #expect(SessionStatistics().json.line.contains(#""pause":null,"timeToResident":null"#))
+    }
+
+    @Test func whereNobodyLookedAtWritesTheirNumberIsNull() {
+        #expect(SessionStatistics().json.line.contains(#""written":null,"#))
     }
 }

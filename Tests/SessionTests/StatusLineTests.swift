@@ -24,6 +24,7 @@ import Testing
         #expect(line(.resumed) == #"{"state":"resumed","# + time)
         #expect(line(.resident) == #"{"state":"resident","# + time)
         #expect(line(.complete(pages: 3, digest: "0f")) == #"{"state":"complete","pages":3,"digest":"0f","# + time)
+        #expect(line(.written(pages: 501)) == #"{"state":"written","pages":501,"# + time)
         #expect(line(.exited(status: 143)) == #"{"state":"exited","status":143,"# + time)
         #expect(line(.failed(code: 78, message: "no")) == #"{"state":"failed","code":78,"message":"no","# + time)
     }
