@@ -70,7 +70,7 @@ extension DestinationConversation {
             // Once every page is there nobody needs the page connections; the source closes them when it has acknowledged.
             if let failure = shared.losses.take(), completed == nil { lost(failure) }
         case .ready(Token.completed): try becameResident()
-        case .ready(Token.lateGuards): installGuards()
+        case .ready(Token.lateGuards): try installGuards()
         case .ready(Token.exit): processChanged()
         case .ready(Token.guardian): guardianDied()
         case .ready, .timedOut: return
@@ -112,11 +112,16 @@ extension DestinationConversation {
     private func becameResident() throws(ChannelError) {
         guard let memory else { return }
         try? loop.unwatch(memory.completed.descriptor)
+        // The thread that stops the process for them comes to its end first, and signals that.
+        residentWaits = guardInstaller?.isWorking ?? false
+        guard !residentWaits else { return }
         statistics.timeToResident = MonotonicTime.now - froze
         report(.resident)
         let tally = memory.with(.stream) { PageTally($0.digest) }
         statistics.pages.total = tally.pages
         completed = tally
+        // Once the source has accepted COMPLETE there is no other copy: the death of this program must not take this one along.
+        releaseGuardian()
         switch commit.becameResident(tally) {
         case .sendComplete(let tally):
             guard loop.channel != nil else { return finish(acknowledged: false) }
@@ -157,9 +162,11 @@ extension DestinationConversation {
     }
 
     /// Guard pages that were heard of too late for the grant.
-    private func installGuards() {
+    private func installGuards() throws(ChannelError) {
         guard let memory else { return }
         memory.lateGuards.drain()
+        if residentWaits { return try becameResident() }
+        guard memory.with(.fault, { $0.owesGuards }) else { return }
         let installer = guardInstaller ?? GuardInstaller(memory: memory, pid: statistics.pid, logger: logger)
         guardInstaller = installer
         do throws(SystemCallError) {

@@ -56,6 +56,8 @@ final class DestinationConversation {
     var watch: WriteWatch?
     var nextLook = Deadline.never
     var wasAskedToEnd = false
+    /// Every page is there, but guards are still being installed.
+    var residentWaits = false
     /// Guard pages that the grant does not name and that were heard of before the process runs.
     var earlyGuards: [AddressRange] = []
     /// Installs those that were heard of later.

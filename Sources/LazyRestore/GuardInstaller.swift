@@ -31,15 +31,20 @@ final class GuardInstaller: Sendable {
         self.logger = logger
     }
 
+    /// Whether its thread may be stopping the process.
+    var isWorking: Bool { isAtWork.load(ordering: .acquiring) }
+
     /// Installs what is owed, on a thread of its own; one at a time.
+    ///
+    /// Signals `lateGuards` of the memory when it has ended.
     func start(_ shared: RestoreShared) throws(SystemCallError) {
         guard !isAtWork.exchange(true, ordering: .acquiringAndReleasing) else { return }
         do throws(SystemCallError) {
             try shared.start("guards-\(pid)") { [self] in
                 installAll()
                 isAtWork.store(false, ordering: .releasing)
-                // What came behind the last look.
-                if memory.with(.fault, { $0.owesGuards }) { memory.lateGuards.signal() }
+                // Something may have come behind the last look, and somebody may wait for this end.
+                memory.lateGuards.signal()
             }
         } catch {
             isAtWork.store(false, ordering: .releasing)

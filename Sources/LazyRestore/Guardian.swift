@@ -13,7 +13,8 @@ final class Guardian: Sendable {
     private let channel: OwnedDescriptor
     /// The guardian itself.
     let pid: Int32
-    private let order = Lock(())
+    /// Whether it was released; orders are given one at a time.
+    private let isReleased = Lock(false)
 
     /// Starts the guardian; to be called before keys are loaded, since the guardian keeps a copy of this process's memory.
     init() throws(SystemCallError) {
@@ -25,7 +26,7 @@ final class Guardian: Sendable {
     /// Hangs up when the guardian has died.
     var descriptor: Int32 { channel.rawValue }
 
-    /// Gives the guardian a reference to a userfaultfd; returns when it has it.
+    /// Gives the guardian a reference to a userfaultfd; returns when it has it, or at once when it was released.
     func hold(userfaultfd descriptor: Int32) throws(SystemCallError) {
         try tell(CLINUX_GUARDIAN_HOLD, descriptor, pid: 0)
     }
@@ -40,9 +41,13 @@ final class Guardian: Sendable {
     }
 
     /// Nothing is owed any more: the guardian closes its references and ends.
+    ///
+    /// Does nothing the second time.
     func release() throws(SystemCallError) {
         let number = channel.rawValue
-        try order.withLock { _ throws(SystemCallError) in
+        try isReleased.withLock { isReleased throws(SystemCallError) in
+            guard !isReleased else { return }
+            isReleased = true
             _ = try checked("sendmsg", clinux_guardian_release(number), operand: "guardian")
             _ = try checked("waitpid", clinux_guardian_reap(pid), operand: "guardian")
         }
@@ -54,7 +59,8 @@ final class Guardian: Sendable {
         pid: Int32
     ) throws(SystemCallError) {
         let number = channel.rawValue
-        try order.withLock { _ throws(SystemCallError) in
+        try isReleased.withLock { isReleased throws(SystemCallError) in
+            guard !isReleased else { return }
             _ = try checked("sendmsg", clinux_guardian_tell(number, message, descriptor, pid), operand: "guardian")
         }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import FrameTransport
+import Glibc
 import LinuxSystem
 import Logging
 import PageWire
@@ -83,6 +84,43 @@ struct MoveTests {
         }
     }
 
+    /// From that moment on there is no other copy, so the death of the restorer must not end this one.
+    @Test func whenTheSourceEndsItsProcessNoGuardianKillsTheCopy() throws {
+        let files = try Files()
+        try withVictim(files, ["memory-events", files.go, "256", "500"]) { victim in
+            let guardians = Lock<[Int32]?>(nil)
+            let process = SlowlyStreamed(
+                CheckpointedProcess(pid: victim.pid, freezeTimeout: patience),
+                pause: 2000
+            ) {
+                guardians.withLock { $0 = Self.guardiansAtWork() }
+            }
+            let server = try ServerUnderTest(source: process, pid: victim.pid)
+            let destination = try DestinationUnderTest(port: server.port) { $0.attached = false }
+            try destination.events.wait(for: "running") { if case .running = $0 { true } else { false } }
+            #expect(!Self.guardiansAtWork().isEmpty, "with pages owed there is one")
+            let (outcome, statistics) = try destination.outcome()
+            #expect(outcome == Outcome())
+            #expect(try server.outcome().outcome == Outcome())
+            #expect(guardians.withLock { $0 } == [])
+            try writeFile(files.go, "")
+            try wait(for: "the process's result") { files.lines() == ["ready", "right"] }
+            try wait(for: "its end") { !processIsAlive(statistics.pid) }
+        }
+    }
+
+    /// Guardians of this program that hold a userfaultfd.
+    private static func guardiansAtWork() -> [Int32] {
+        let names = (try? namesInFolder("/proc")) ?? []
+        return names.compactMap { Int32($0) }.filter { pid in
+            guard let stat = try? readText("/proc/\(pid)/stat"), stat.contains("(thaw-guardian)"),
+                stat.split(separator: ")").last?.split(separator: " ").dropFirst().first == "\(getpid())"
+            else { return false }
+            let descriptors = (try? namesInFolder("/proc/\(pid)/fd")) ?? []
+            return descriptors.contains { (try? readLink("/proc/\(pid)/fd/\($0)")) == "anon_inode:[userfaultfd]" }
+        }
+    }
+
     @Test func beforeTheGrantARealProcessRunsOn() throws {
         let files = try Files()
         try withVictim(files, ["counting"]) { victim in
@@ -149,10 +187,12 @@ struct MoveTests {
 private final class SlowlyStreamed: SourceProcess {
     private let process: CheckpointedProcess
     private let pause: UInt32
+    private let beforeKill: @Sendable () -> Void
 
-    init(_ process: CheckpointedProcess, pause: UInt32) {
+    init(_ process: CheckpointedProcess, pause: UInt32, beforeKill: @escaping @Sendable () -> Void = {}) {
         self.process = process
         self.pause = pause
+        self.beforeKill = beforeKill
     }
 
     var name: String { process.name }
@@ -161,16 +201,18 @@ private final class SlowlyStreamed: SourceProcess {
     func examine() throws(SessionFailure) { try process.examine() }
 
     func freeze() throws(SessionFailure) -> any FrozenSource {
-        Frozen(try process.freeze(), pause: pause)
+        Frozen(try process.freeze(), pause: pause, beforeKill: beforeKill)
     }
 
     private final class Frozen: FrozenSource {
         private let frozen: any FrozenSource
         private let pause: UInt32
+        private let beforeKill: () -> Void
 
-        init(_ frozen: any FrozenSource, pause: UInt32) {
+        init(_ frozen: any FrozenSource, pause: UInt32, beforeKill: @escaping () -> Void) {
             self.frozen = frozen
             self.pause = pause
+            self.beforeKill = beforeKill
         }
 
         var freezeBegan: UInt64 { frozen.freezeBegan }
@@ -180,7 +222,11 @@ private final class SlowlyStreamed: SourceProcess {
         func nextEagerPages() throws(SessionFailure) -> EagerPages? { try frozen.nextEagerPages() }
         func commitGranted() throws(SessionFailure) { try frozen.commitGranted() }
         func thaw() throws(SessionFailure) { try frozen.thaw() }
-        func kill() throws(SessionFailure) { try frozen.kill() }
+        func kill() throws(SessionFailure) {
+            beforeKill()
+            try frozen.kill()
+        }
+
         func leaveStopped() throws(SessionFailure) { try frozen.leaveStopped() }
         func continueAsClone() throws(SessionFailure) { try frozen.continueAsClone() }
     }
