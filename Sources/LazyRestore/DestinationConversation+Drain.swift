@@ -92,16 +92,7 @@ extension DestinationConversation {
     ///
     /// The process keeps running; what it needs and does not have, it waits for.
     private func lost(_ failure: SessionFailure) {
-        guard !isFinished else { return }
-        if let control = loop.channel, lossReported == false {
-            // A page connection may go while this one lives: the source is told, so that it says so on its side.
-            try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
-            try? loop.detach()
-            shared.ended(control)
-        }
-        guard !lossReported else { return }
-        lossReported = true
-        lossIsFinal = failure
+        guard !isFinished, giveUp(failure) else { return }
         report(.lost)
         logger.error(
             "The source was lost; threads that need a page wait for it, everything else runs",
@@ -109,9 +100,24 @@ extension DestinationConversation {
         )
     }
 
+    /// Leaves the session without COMPLETE, so that the source keeps its frozen process; returns whether that is new.
+    private func giveUp(_ failure: SessionFailure) -> Bool {
+        if let control = loop.channel, lossReported == false {
+            // A page connection may go while this one lives: the source is told, so that it says so on its side.
+            try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
+            try? loop.detach()
+            shared.ended(control)
+        }
+        guard !lossReported else { return false }
+        lossReported = true
+        lossIsFinal = failure
+        return true
+    }
+
     private func becameResident() throws(ChannelError) {
         guard let memory else { return }
         try? loop.unwatch(memory.completed.descriptor)
+        guard !wasKilled else { return }
         // The thread that stops the process for them comes to its end first, and signals that.
         residentWaits = guardInstaller?.isWorking ?? false
         guard !residentWaits else { return }
@@ -212,13 +218,7 @@ extension DestinationConversation {
         if asksToEnd && !isFinished { stopSignals += 1 }
         let killsAt = options.attached || !lossReported ? 2 : 1
         if asksToEnd && !isFinished && stopSignals >= killsAt && (lossReported || !options.attached) {
-            logger.error(
-                "The process is killed: pages are owed to it that nobody will bring",
-                metadata: ["signal": "\(signal)"]
-            )
-            wasKilled = true
-            _ = try? process?.send(.kill)
-            return
+            return stopServing(because: signal)
         }
         guard options.attached else {
             guard !isFinished else {
@@ -232,6 +232,23 @@ extension DestinationConversation {
             return
         }
         _ = try? process?.send(signal)
+    }
+
+    /// The operator does not want to wait any longer.
+    ///
+    /// With pages owed the process is killed, and the source is left before they come: it would end its process for a COMPLETE.
+    private func stopServing(because signal: Signal) {
+        _ = giveUp(SessionFailure(.interrupted, "ended by \(signal)"))
+        guard completed == nil else {
+            wasAskedToEnd = true
+            return finish(acknowledged: false)
+        }
+        logger.error(
+            "The process is killed: pages are owed to it that nobody will bring",
+            metadata: ["signal": "\(signal)"]
+        )
+        wasKilled = true
+        _ = try? process?.send(.kill)
     }
 
     private func outcome() -> Outcome {

@@ -109,6 +109,29 @@ struct MoveTests {
         }
     }
 
+    /// The copy ends with pages owed: a COMPLETE would end the source process as well, and it is all that is left.
+    @Test func anOperatorWhoEndsADaemonKeepsTheSource() throws {
+        let files = try Files()
+        try withVictim(files, ["memory-events", files.go, "256", "500"]) { victim in
+            let process = SlowlyStreamed(CheckpointedProcess(pid: victim.pid, freezeTimeout: patience), pause: 50_000)
+            let server = try ServerUnderTest(source: process, pid: victim.pid)
+            let destination = try DestinationUnderTest(port: server.port) { $0.attached = false }
+            let running = try destination.events.wait(for: "running") { if case .running = $0 { true } else { false } }
+            guard case .running(let copy) = running else { throw TestFailure("no copy") }
+            try destination.signal(.terminate)
+            #expect(processIsAlive(copy), "once is a question")
+            try destination.signal(.terminate)
+            let (outcome, statistics) = try destination.outcome()
+            #expect(outcome.exitStatus == 74)
+            #expect(outcome.failure?.message.contains("ended by SIGTERM; the source process was granted") == true)
+            #expect(statistics.result == "interrupted")
+            #expect(!processIsAlive(copy))
+            #expect(try server.outcome().outcome.exitStatus == 74)
+            try wait(for: "the stop") { processState(victim.pid) == "T" }
+            #expect(!server.events.all.contains { if case .complete = $0 { true } else { false } })
+        }
+    }
+
     /// Guardians of this program that hold a userfaultfd.
     private static func guardiansAtWork() -> [Int32] {
         let names = (try? namesInFolder("/proc")) ?? []

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import CLinux
 import FrameTransport
+import Glibc
 import LinuxSystem
 import Logging
 import PageWire
@@ -106,6 +108,7 @@ final class DestinationUnderTest: Sendable {
     let events = EventLog()
     private let ended: EventDescriptor
     private let result = Lock<(outcome: Outcome, statistics: SessionStatistics)?>(nil)
+    private let thread = Lock<Int32?>(nil)
 
     init(port: UInt16, _ change: (inout RestoreOptions) -> Void = { _ in }) throws {
         let ended = try EventDescriptor()
@@ -122,13 +125,25 @@ final class DestinationUnderTest: Sendable {
                 status: events.sink
             )
         )
-        let result = result
+        let (result, thread) = (result, thread)
         try NamedThread("restore") {
             guard let session = handover.take() else { return }
+            let name = try? readLink("/proc/thread-self").split(separator: "/").last
+            thread.withLock { $0 = name.flatMap { Int32($0) } }
             let ending = session.run()
             result.withLock { $0 = ending }
             ended.signal()
         }.detach()
+    }
+
+    /// Sends a signal to its thread, as an operator would to a program, and waits until it was taken.
+    func signal(_ signal: Signal) throws {
+        guard let tid = thread.withLock({ $0 }) else { throw TestFailure("the thread has not begun") }
+        guard clinux_tgkill(getpid(), tid, signal.rawValue) == 0 else { throw TestFailure("tgkill \(tid)") }
+        try TestSupport.wait(for: "\(signal) to be taken") {
+            guard let status = try? readText("/proc/self/task/\(tid)/status") else { return true }
+            return status.contains("SigPnd:\t0000000000000000")
+        }
     }
 
     func outcome() throws -> (outcome: Outcome, statistics: SessionStatistics) {
