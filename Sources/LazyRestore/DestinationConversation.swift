@@ -416,12 +416,25 @@ extension DestinationConversation {
         watcher = try told { () throws(RestoreError) in try partial.release(guards: ranges) }
         // It holds a userfaultfd of its own, which must not outlive the service: once nobody reads its events, unmapping hangs.
         self.partial = nil
-        shared.copyRuns()
+        guard shared.copyRuns() else { throw killedWhileReleased() }
         ran = MonotonicTime.now
         statistics.pause = ran - froze
         guard case .sendRunning = commit.released() else {
             preconditionFailure("DestinationConversation: released twice")
         }
+    }
+
+    /// A page connection was lost in the moment in which the threads were let go, and the process killed for it.
+    ///
+    /// Waits for its end: until then the userfaultfd must not be closed. With every page there the session could go on to a COMPLETE,
+    /// for which the source would end its process as well.
+    private func killedWhileReleased() -> SessionFailure {
+        if let process {
+            _ = try? DescriptorIO.wait(for: .readable, on: process.descriptor, until: .after(.seconds(10)))
+        }
+        // A child of this program is taken by asking.
+        _ = try? watcher?.status()
+        return shared.losses.take() ?? SessionFailure(.tryAgain, "a page connection was lost")
     }
 
     /// Nothing of the copy has run, or it was destroyed: says so everywhere.

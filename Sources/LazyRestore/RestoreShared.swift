@@ -12,7 +12,14 @@ final class RestoreShared: Sendable {
     /// Pages received, bytes of them, faults: for the progress line.
     let bytesReceived = Atomic<UInt64>(0)
 
-    private let victim = Lock<ProcessDescriptor?>(nil)
+    private enum Copy {
+        case none
+        case building(ProcessDescriptor)
+        case killed
+        case runs
+    }
+
+    private let copy = Lock(Copy.none)
     private let threads: SessionThreads
 
     init() throws(SystemCallError) {
@@ -22,17 +29,28 @@ final class RestoreShared: Sendable {
 
     /// Until ``copyRuns()``, a page connection that is lost kills this process: building may wait for a page that never comes.
     func copyIsBuilt(_ process: ProcessDescriptor) {
-        victim.withLock { $0 = process }
+        copy.withLock { $0 = .building(process) }
     }
 
     /// The process runs: from now on it waits, whatever becomes of the connections.
-    func copyRuns() {
-        victim.withLock { $0 = nil }
+    ///
+    /// - Returns: whether that is so; else it has been killed just before, and must not be taken for one that has ended by itself.
+    func copyRuns() -> Bool {
+        copy.withLock { copy in
+            guard case .building = copy else { return false }
+            copy = .runs
+            return true
+        }
     }
 
     /// A page connection does not go on.
     func lost(_ failure: SessionFailure) {
-        victim.withLock { victim in _ = try? victim?.send(.kill) }
+        copy.withLock { copy in
+            guard case .building(let process) = copy else { return }
+            // One that is gone already needs no signal.
+            _ = try? process.send(.kill)
+            copy = .killed
+        }
         losses.put(failure)
     }
 
