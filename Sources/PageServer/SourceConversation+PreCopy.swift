@@ -69,10 +69,12 @@ extension SourceConversation {
     /// Ends tracking, with nobody at work on it any more.
     func endTracking() {
         if case .running(let job) = preCopyState {
-            _ = session.preCopyJobs.take()
-            session.connectionStop.signal()
-            // The thread of the connection notices at its next frame.
-            _ = try? DescriptorIO.wait(for: .readable, on: job.done.descriptor, until: .after(.seconds(10)))
+            // What nobody has begun nobody ends.
+            if session.preCopyJobs.take() == nil {
+                session.connectionStop.signal()
+                // The thread of the connection notices at its next frame.
+                _ = try? DescriptorIO.wait(for: .readable, on: job.done.descriptor, until: .after(.seconds(10)))
+            }
             try? loop.unwatch(job.done.descriptor)
             preCopyState = .none
         }

@@ -175,6 +175,17 @@ struct PreCopyTests {
         second.vanish()
     }
 
+    /// Nobody is waited for: the page server would be deaf for ten seconds.
+    @Test func aDestinationThatNeverOpensABulkConnectionKeepsNobodyWaiting() throws {
+        let tracker = FakeTracker([], last: SourceRound(written: PageSet(), dropped: PageSet()), memory: FakeMemory())
+        let server = try ServerUnderTest(FakeProcess(tracker: tracker))
+        let destination = try ScriptedDestination(port: server.port)
+        try destination.send(.preCopy(Self.request))
+        try wait(for: "the tracker") { server.process.done.contains(.tracked) }
+        destination.vanish()
+        try wait(for: "its end", within: .seconds(9)) { server.process.done.contains(.untracked) }
+    }
+
     @Test func aTrackerThatFailsEndsTheSessionWithNothingChanged() throws {
         let failure = SessionFailure(.refused, "mapping 1000-2000 is registered with another userfaultfd")
         let tracker = FakeTracker(
