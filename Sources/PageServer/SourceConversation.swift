@@ -458,7 +458,8 @@ extension SourceConversation {
         _ = session.stopThreads(within: .seconds(10))
         var words =
             "\(reason); \(process.name) was granted and stays stopped, for its copy may be running. "
-            + "To end it: kill -KILL \(options.pid). To let it run here, only if the copy is gone: kill -CONT \(options.pid)"
+            + "To end it: kill -KILL \(options.pid). To let it run here, only if its restorer and the copy are gone: "
+            + "kill -CONT \(options.pid)"
         do throws(SessionFailure) {
             try frozen?.leaveStopped()
         } catch {
