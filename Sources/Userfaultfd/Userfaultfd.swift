@@ -149,13 +149,22 @@ public struct Userfaultfd: ~Copyable, Sendable {
         return try outcome("UFFDIO_COPY", result, copied, address, pages)
     }
 
+    /// The address of a page of this program that cannot be read, for as long as it lives; 0 when there is none.
+    ///
+    /// A low address would do where vm.mmap_min_addr is low enough; below it the kernel refuses before it looks at anything.
+    private static let unreadablePage: UInt = {
+        // SAFETY: a new mapping at an address that the kernel chooses; nobody gets a pointer to it but the kernel.
+        let page = unsafe mmap(nil, PageSize.baseBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        return unsafe page == MAP_FAILED ? 0 : UInt(bitPattern: page)
+    }()
+
     /// Whether a page belongs to a mapping that is registered, with this userfaultfd or another one; nothing is installed.
     ///
-    /// UFFDIO_COPY looks at the mapping before it looks at the source, which is an address that no program has. Nil when the kernel
-    /// cannot tell at the moment.
+    /// UFFDIO_COPY looks at the mapping before it looks at the source, which is a page that cannot be read. Nil when the kernel cannot
+    /// tell at the moment.
     public func isRegistered(_ page: VirtualAddress) -> Bool? {
         var copied: Int64 = 0
-        guard let nowhere = unsafe UnsafeMutableRawPointer(bitPattern: PageSize.baseBytes) else { return nil }
+        guard let nowhere = unsafe UnsafeMutableRawPointer(bitPattern: Self.unreadablePage) else { return nil }
         // SAFETY: the kernel finds nothing at the address, and reads nothing.
         let result = unsafe clinux_uffd_copy(
             descriptor,
