@@ -47,48 +47,55 @@ extension WriteProtectRounds {
         let query = piece.isFresh ? queries.data(content) : queries.writtenData(content)
         switch arming {
         case .ioctl: try armByCall(piece, query, in: mappings, &round)
-        case .scan where piece.isFresh: try armFresh(piece, content, in: mappings, &round)
-        case .scan: try armByScan(piece, content, query, &round)
+        case .scan where piece.isFresh: try armFresh(piece, content, &round)
+        case .scan: _ = try armByScan(piece, content, query, &round)
         }
     }
 
     /// Marks may be left from a registration that a mapping has lost.
     ///
-    /// Such pages look armed, but can be written to.
+    /// Such pages look armed, but can be written to: their marks are taken off and set anew.
     private func armFresh(
         _ piece: ArmingPiece,
         _ content: MappingContent,
-        in mappings: TrackedMappings,
         _ round: inout TrackerRound
     ) throws(TrackingError) {
-        if try setMarks(AddressRange(pageNumbers: piece.pages), armed: false) {
-            return try armByScan(piece, content, queries.data(content), &round)
-        }
-        for index in piece.members {
-            // What is not registered any more is found as new in the next round.
-            let range = mappings.list[index].range
-            guard try setMarks(range, armed: false) else { continue }
-            let one = ArmingPiece(pages: range.pageNumbers, members: index..<index + 1, isFresh: true)
-            try armByScan(one, content, queries.data(content), &round)
+        let query = queries.data(content)
+        let marked = try armByScan(piece, content, query, &round)
+        var rest = piece.pages
+        while let run = marked.nextRun(in: rest) {
+            rest = run.upperBound..<rest.upperBound
+            if try setMarks(AddressRange(pageNumbers: run), armed: false) {
+                try scan(run, query.arming(checking: false)) { _, _ in }
+            } else {
+                // Not registered any more: found as new in the next round.
+                round.written.remove(run)
+            }
         }
     }
 
+    /// Returns pages that were marked before.
     private func armByScan(
         _ piece: ArmingPiece,
         _ content: MappingContent,
         _ query: PageQuery,
         _ round: inout TrackerRound
-    ) throws(TrackingError) {
+    ) throws(TrackingError) -> PageSet {
+        var marked = PageSet()
+        func report(_ pages: Range<UInt64>, _ categories: PageCategories) {
+            round.written.insert(pages)
+            if !categories.contains(.written) { marked.insert(pages) }
+        }
         do {
-            try view.scan(piece.pages, query.arming(checking: true)) { pages, _ in round.written.insert(pages) }
+            try view.scan(piece.pages, query.arming(checking: true), report)
         } catch {
             guard error.cause?.errno == .perm else { throw failure(error, "look at the pages of") }
             // A mapping was replaced meanwhile. What the call that failed had armed it did not report, so all pages count as
             // written; those of the new mapping are skipped, and found unregistered in the next round.
             round.dropped.formUnion(reported, in: piece.pages)
-            let query = queries.data(content).arming(checking: false)
-            try scan(piece.pages, query) { pages, _ in round.written.insert(pages) }
+            try scan(piece.pages, queries.data(content).arming(checking: false), report)
         }
+        return marked
     }
 
     private func armByCall(

@@ -6,18 +6,20 @@ internal import ProcessTrace
 extension WriteProtectRounds {
     /// Adds reported pages of a span that hold no data any more to those that are dropped.
     func findLost(in span: MappingSpan, _ round: inout TrackerRound) throws(TrackingError) {
-        var suspects = PageSet()
-        if seesHoles {
-            try reported.forEachCluster(in: span.range.pageNumbers) { (cluster) throws(TrackingError) in
-                try scan(cluster, PageQueries.writtenOrGone) { pages, _ in
-                    suspects.formUnion(reported, in: pages)
-                }
-            }
-        } else {
-            suspects.formUnion(reported, in: span.range.pageNumbers)
+        let all = span.range.pageNumbers
+        var lost = PageSet()
+        guard seesHoles else {
+            lost.formUnion(reported, in: all)
+            guard !lost.isEmpty else { return }
+            try scan(all, queries.data(span.content)) { pages, _ in lost.remove(pages) }
+            round.dropped.formUnion(lost)
+            return
         }
-        var lost = suspects
-        try suspects.forEachCluster(in: span.range.pageNumbers) { (cluster) throws(TrackingError) in
+        try reported.forEachCluster(in: all) { (cluster) throws(TrackingError) in
+            try scan(cluster, PageQueries.writtenOrGone) { pages, _ in lost.formUnion(reported, in: pages) }
+        }
+        let suspects = lost
+        try suspects.forEachCluster(in: all) { (cluster) throws(TrackingError) in
             try scan(cluster, queries.data(span.content)) { pages, _ in lost.remove(pages) }
         }
         round.dropped.formUnion(lost)
