@@ -181,7 +181,7 @@ extension Report {
                     .init("remoteFaults", .whole(Int(move.remoteFaults))),
                 ])
             ),
-            .init("bytesOverSize", .decimal(move.bytesOverSize)),
+            .init("bytesOverSize", .decimal(move.bytesOverSize)), .init("longestWait", .time(move.longestWait)),
             .init("timeToResident", .time(move.timeToResident)),
             .init("duration", .seconds(move.duration)), .peaks(of: move),
         ]
@@ -207,6 +207,8 @@ extension Move {
     var preCopied: Double { destination["pages"]?["preCopied"]?.number ?? 0 }
     /// Pages that a thread waited for from the source.
     var remoteFaults: Double { destination["pages"]?["demanded"]?.number ?? 0 }
+    /// The longest time in seconds that a thread waited for a page, from the source or from here.
+    var longestWait: Double? { destination["faults"]?["latency"]?["max"]?.number }
     /// Pages of the process.
     var pages: Double { destination["pages"]?["total"]?.number ?? 0 }
     /// Everything that the source has sent, by the size of the process.
