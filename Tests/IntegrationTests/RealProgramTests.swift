@@ -53,7 +53,7 @@ struct RealProgramTests {
     private static let node = Program(name: "node", path: "/usr/bin/node") {
         let script = """
             let h = new Map(), s = 7;
-            for (let i = 0; i < 25000000; i++) { s = (s * 31 + i) % 1000003; h.set(s % 50021, { a: s, b: [i, s] }); }
+            for (let i = 0; i < 40000000; i++) { s = (s * 31 + i) % 1000003; h.set(s % 50021, { a: s, b: [i, s] }); }
             let t = 0; for (const [k, v] of h) t += k * v.b[0] % 97;
             console.log(s, t, h.size);
             """
@@ -70,7 +70,7 @@ struct RealProgramTests {
                 public static void main(String[] a) {
                     var h = new java.util.HashMap<Integer, int[]>();
                     long s = 7, t = 0;
-                    for (int i = 0; i < 150000000; i++) {
+                    for (int i = 0; i < 600000000; i++) {
                         s = (s * 31 + i) % 1000003;
                         h.put((int) (s % 50021), new int[] {i, (int) s});
                     }
