@@ -82,15 +82,20 @@ CONFIGURATION
     chmod 644 "$folder/ca-cert.pem"
 }
 
-# new_request KEY REQUEST COMMON-NAME: a new ECDSA P-256 key and a request for it.
+# What certs/make-bad-certs sets to get what is wrong: kind of key, digest of the signature, key usage of a leaf.
+key_kind=(ec -pkeyopt ec_paramgen_curve:P-256)
+digest=sha256
+key_usage=digitalSignature
+
+# new_request KEY REQUEST COMMON-NAME: a new key (ECDSA P-256) and a request for it.
 new_request() {
     local subject=${3//\//\\/}
-    run_openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -sha256 -batch \
+    run_openssl req -new -newkey "${key_kind[@]}" -nodes -sha256 -batch \
         -subj "/CN=${subject:0:64}" -keyout "$1" -out "$2"
 }
 
 # issue FOLDER PREFIX USAGE START END NAME...: PREFIX-cert.pem and PREFIX-key.pem from the authority in FOLDER; USAGE is serverAuth,
-# clientAuth or authority. Without names the certificate has no subjectAltName.
+# clientAuth, any, none or authority. Without names the certificate has no subjectAltName.
 issue() {
     local folder=$1 prefix=$2 usage=$3 start=$4 end=$5
     shift 5
@@ -101,8 +106,12 @@ issue() {
             echo "keyUsage = critical, keyCertSign, cRLSign"
         else
             echo "basicConstraints = critical, CA:FALSE"
-            echo "keyUsage = critical, digitalSignature"
-            echo "extendedKeyUsage = $usage"
+            echo "keyUsage = critical, $key_usage"
+            case $usage in
+                none) ;;
+                any) echo "extendedKeyUsage = anyExtendedKeyUsage" ;;
+                *) echo "extendedKeyUsage = $usage" ;;
+            esac
         fi
         echo "subjectKeyIdentifier = hash"
         echo "authorityKeyIdentifier = keyid"
@@ -118,7 +127,7 @@ issue() {
     new_request "$folder/$prefix-key.pem" "$request" "${1-$prefix}"
     (
         cd "$folder"
-        run_openssl ca -config ca/openssl.cnf -batch -notext -extfile ca/extensions.cnf \
+        run_openssl ca -config ca/openssl.cnf -batch -notext -md "$digest" -extfile ca/extensions.cnf \
             -startdate "$start" -enddate "$end" -in ca/request.pem -out "$prefix-cert.pem"
     )
     rm "$request" "$extensions"

@@ -51,9 +51,10 @@ final class ServerUnderTest: Sendable {
         _ process: FakeProcess = FakeProcess(),
         within limit: Duration = patience,
         _ events: EventLog = EventLog(),
+        logger: Logger? = nil,
         _ change: (inout PageServerOptions) -> Void = { _ in }
     ) throws {
-        try self.init(source: process, fake: process, pid: 1, within: limit, events, change)
+        try self.init(source: process, fake: process, pid: 1, within: limit, events, logger: logger, change)
     }
 
     init(
@@ -62,6 +63,7 @@ final class ServerUnderTest: Sendable {
         pid: Int32,
         within limit: Duration = patience,
         _ events: EventLog = EventLog(),
+        logger: Logger? = nil,
         _ change: (inout PageServerOptions) -> Void = { _ in }
     ) throws {
         self.process = fake
@@ -76,7 +78,7 @@ final class ServerUnderTest: Sendable {
         let session = PageServerSession(
             options: options,
             process: source,
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            logger: logger ?? Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
             status: events.sink
         )
         let handover = try Handover<PageServerSession>()
