@@ -37,6 +37,16 @@ final class Certificate {
     /// Where the present moment lies.
     var isNotYetValid: Bool { unsafe X509_cmp_current_time(X509_get0_notBefore(handle)) > 0 }
 
+    /// Whether a certificate names the extended key usage of its role.
+    ///
+    /// X509_verify_cert(3) lets one without any extended key usage pass for every role.
+    @unsafe
+    static func isMade(_ certificate: OpaquePointer, for role: TLSFiles.Role) -> Bool {
+        // SAFETY: the caller keeps the certificate.
+        let usages = unsafe X509_get_extended_key_usage(certificate)
+        return usages != .max && usages & UInt32(role == .server ? XKU_SSL_SERVER : XKU_SSL_CLIENT) != 0
+    }
+
     /// `2026-01-31 12:00:00 UTC`.
     @unsafe
     static func text(_ time: UnsafePointer<ASN1_TIME>?) -> String {

@@ -509,6 +509,11 @@ extension TLSConnection {
         let presented = unsafe PeerIdentity(certificate: certificate)
         connection.presented = presented
         guard unsafe X509_verify_cert(store) == 1 else { return 0 }
+        let role: TLSFiles.Role = connection.context.role == .server ? .client : .server
+        guard unsafe Certificate.isMade(certificate, for: role) else {
+            unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_INVALID_PURPOSE)
+            return 0
+        }
         switch connection.judge(presented) {
         case X509_V_OK: return 1
         case let error:

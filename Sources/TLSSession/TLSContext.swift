@@ -170,7 +170,9 @@ extension Credentials {
         else { throw TLSError(library: "X509_STORE_CTX_init") }
         let verified = unsafe X509_verify_cert(context) == 1
         ERR_clear_error()
-        guard !verified else { return }
-        throw TLSError(own: Int(unsafe X509_STORE_CTX_get_error(context)), files)
+        guard verified else { throw TLSError(own: Int(unsafe X509_STORE_CTX_get_error(context)), files) }
+        guard unsafe Certificate.isMade(chain[0].handle, for: role) else {
+            throw TLSError(own: Int(X509_V_ERR_INVALID_PURPOSE), files)
+        }
     }
 }

@@ -103,6 +103,13 @@ extension TLSMatrixTests {
             alert: 43
         ),
         WrongPageServer(
+            testDescription: "no extended key usage",
+            identity: "purpose-free-server",
+            ends: (.badInput, purpose),
+            refusal: purpose,
+            alert: 43
+        ),
+        WrongPageServer(
             testDescription: "weak key",
             identity: "weak-server",
             ends: (.badInput, "cannot be used"),

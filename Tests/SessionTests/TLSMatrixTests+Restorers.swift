@@ -106,6 +106,13 @@ extension TLSMatrixTests {
             alert: 43
         ),
         WrongRestorer(
+            testDescription: "no extended key usage",
+            identity: "purpose-free-client",
+            ends: (.badInput, purpose),
+            refusal: purpose,
+            alert: 43
+        ),
+        WrongRestorer(
             testDescription: "weak key",
             identity: "weak-client",
             ends: (.badInput, "cannot be used"),
