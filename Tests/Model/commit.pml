@@ -80,7 +80,7 @@ bool sourceOver, tableClosed;
 byte owner = NOBODY;
 bool destinationOver[DESTINATIONS], cut[DESTINATIONS], pagesCut[DESTINATIONS], bulkOpen[DESTINATIONS];
 chan controls = [DESTINATIONS] of { byte };
-chan toSource[DESTINATIONS] = [4] of { mtype:messages, bool };
+chan toSource[DESTINATIONS] = [8] of { mtype:messages, bool };
 chan toDestination[DESTINATIONS] = [4] of { mtype:messages };
 chan bulk[DESTINATIONS] = [1] of { mtype:frames, byte, byte };
 #define broken(i) (cut[i] || sourceOver || destinationOver[i])
