@@ -106,9 +106,11 @@ struct RegistrationTrial {
     /// Ranges that together hold all mappings and each end with one that cannot be registered: the vDSO and its data, or the page
     /// behind the highest mapping.
     ///
-    /// - Returns: nil when there are too many.
+    /// - Returns: nil when there are too many, or when the kernel would not look at one.
     static func ranges(of mappings: [MapEntry]) -> [AddressRange]? {
-        guard let top = mappings.last?.range.upperBound else { return [] }
+        guard let first = mappings.first, let top = mappings.last?.range.upperBound else { return [] }
+        // The kernel does not look at a range that begins below vm.mmap_min_addr, where root may have mapped something.
+        guard first.range.lowerBound.rawValue >= largestMinimum else { return nil }
         var ranges: [AddressRange] = []
         var end = VirtualAddress(top.rawValue + PageSize.base)
         for (index, mapping) in mappings.enumerated().reversed() {
@@ -133,6 +135,8 @@ struct RegistrationTrial {
     }
 
     private static let maximumRanges = 256
+    /// The default of vm.mmap_min_addr in distributions; no larger one is known.
+    private static let largestMinimum: UInt64 = 0x1_0000
     /// UFFD_API.
     private static let version: UInt64 = 0xaa
     /// MAP_DROPPABLE: a type of mapping that no userfaultfd takes.

@@ -41,35 +41,40 @@ import Testing
     // MARK: Ranges of the trial registration
 
     @Test func rangeEndsBehindTheHighestMapping() throws {
-        let mappings = [try Self.entry(0x1000..<0x3000), try Self.entry(0x5000..<0x6000, "[stack]")]
-        #expect(Self.ranges(mappings) == [0x1000..<0x7000])
+        let mappings = [try Self.entry(0x11000..<0x13000), try Self.entry(0x15000..<0x16000, "[stack]")]
+        #expect(Self.ranges(mappings) == [0x11000..<0x17000])
     }
 
     @Test func kernelMappingsEndARangeAndBeginNone() throws {
         let mappings = [
-            try Self.entry(0x1000..<0x2000), try Self.entry(0x2000..<0x3000), try Self.entry(0x4000..<0x5000, "[vvar]"),
-            try Self.entry(0x5000..<0x6000, "[vvar_vclock]"), try Self.entry(0x6000..<0x8000, "[vdso]"),
-            try Self.entry(0x8000..<0x9000), try Self.entry(0xa000..<0xb000, "[stack]"),
+            try Self.entry(0x11000..<0x12000), try Self.entry(0x12000..<0x13000),
+            try Self.entry(0x14000..<0x15000, "[vvar]"),
+            try Self.entry(0x15000..<0x16000, "[vvar_vclock]"), try Self.entry(0x16000..<0x18000, "[vdso]"),
+            try Self.entry(0x18000..<0x19000), try Self.entry(0x1a000..<0x1b000, "[stack]"),
         ]
-        #expect(Self.ranges(mappings) == [0x1000..<0x5000, 0x8000..<0xc000])
-        #expect(Self.ranges(Array(mappings[..<5])) == [0x1000..<0x5000])
+        #expect(Self.ranges(mappings) == [0x11000..<0x15000, 0x18000..<0x1c000])
+        #expect(Self.ranges(Array(mappings[..<5])) == [0x11000..<0x15000])
     }
 
     @Test func sharedMappingThatCannotBeWrittenMayHideWhatFollows() throws {
         let mappings = [
-            try Self.entry(0x1000..<0x2000), try Self.entry(0x2000..<0x3000, "/a", shared: true, writable: false),
-            try Self.entry(0x3000..<0x4000), try Self.entry(0x4000..<0x5000, "/b", shared: true, writable: true),
-            try Self.entry(0x5000..<0x6000),
+            try Self.entry(0x11000..<0x12000), try Self.entry(0x12000..<0x13000, "/a", shared: true, writable: false),
+            try Self.entry(0x13000..<0x14000), try Self.entry(0x14000..<0x15000, "/b", shared: true, writable: true),
+            try Self.entry(0x15000..<0x16000),
         ]
-        #expect(Self.ranges(mappings) == [0x1000..<0x7000, 0x3000..<0x7000])
+        #expect(Self.ranges(mappings) == [0x11000..<0x17000, 0x13000..<0x17000])
     }
 
     @Test func tooManyRangesAreNotTried() throws {
-        let many = try (1...600).map {
+        let many = try (17...616).map {
             try Self.entry($0 * 0x1000..<($0 + 1) * 0x1000, "/a", shared: $0 % 2 == 0, writable: false)
         }
         #expect(Self.ranges(many) == nil)
         #expect(Self.ranges(Array(many[..<500]))?.count == 250)
+    }
+
+    @Test func mappingBelowTheLowestAddressIsNotTried() throws {
+        #expect(Self.ranges([try Self.entry(0xf000..<0x1_2000)]) == nil)
     }
 
     private static func ranges(_ mappings: [MapEntry]) -> [Range<UInt64>]? {

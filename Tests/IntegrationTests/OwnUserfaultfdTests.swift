@@ -161,10 +161,13 @@ struct OwnUserfaultfdTests {
             let registered = try victim.waitForLine { $0.hasPrefix("registered ") }
             let verdict = try victim.verdict()
             #expect(verdict == "ok uffd-afterwards")
-            #expect(refused != "refused 0", "everything had come before its first try")
+            if refused == "refused 0" {
+                // No defect, but nothing of the time before is tried.
+                Issue.record("everything had come before the program's first try", severity: .warning)
+            }
             let resident = try move.restorerEvents.wait(for: "resident")["time"]?.number ?? 0
             let delay = (Double(registered.dropFirst("registered ".count)) ?? 0) / 1e6 - resident
-            #expect(delay > -0.001 && delay < 2, "registered \(delay) s after it was resident")
+            #expect(delay > 0, "registered \(-delay) s before it was resident")
             #expect(try move.restorer.waitForExit() == .exited(0), "\(move.restorer.report())")
         }
     }

@@ -104,7 +104,7 @@ static void set_program(void) {
 /// Below 4 GiB: where the two modes meet.
 struct gate {
     _Atomic uint32_t go;
-    uint32_t unused;
+    _Atomic uint32_t inside;
     uint64_t stack;
     uint32_t way_back;
     uint16_t selector;
@@ -133,6 +133,7 @@ __asm__(".text\n"
         ".pushsection .rodata\n"
         "loop32_begin:\n"
         ".code32\n"
+        "   movl $1, 4(%ebx)\n"
         "1: pause\n"
         "   cmpl $0, (%ebx)\n"
         "   je 1b\n"
@@ -168,8 +169,9 @@ static void set_code32(void) {
     gate->way_back = (uint32_t)(uintptr_t)(gate->code + (loop32_back - loop32_begin));
     gate->selector = 0x33; // __USER_CS
     start(run_code32);
-    // A moment later it is in its loop.
-    usleep(20000);
+    while (!atomic_load(&gate->inside)) {
+        usleep(1000);
+    }
     say("object ", "thread %d", (int)thread_id);
 }
 static void check_code32(void) {
@@ -208,7 +210,9 @@ static void *run_dispatched(void *unused) {
 static void set_dispatched(void) {
     sigaction(SIGSYS, &(struct sigaction){.sa_sigaction = handle, .sa_flags = SA_SIGINFO}, NULL);
     start(run_dispatched);
-    usleep(20000);
+    while (selector != block) {
+        usleep(1000);
+    }
     say("object ", "thread %d", (int)thread_id);
 }
 static void check_dispatched(void) {

@@ -500,7 +500,7 @@ static long long real_time(void) {
 }
 
 static int run_afterwards(int argc, char **argv) {
-    enum { count = 65536, step = page / sizeof(long) };
+    enum { count = 32768, step = page / sizeof(long) };
     if (argc < 2) {
         return 64;
     }
