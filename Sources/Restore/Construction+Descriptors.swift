@@ -437,8 +437,9 @@ extension Construction {
         // TFD_TIMER_CANCEL_ON_SET only goes with TFD_TIMER_ABSTIME.
         if file.timerFlags & 2 != 0 {
             flags = 3
-            let value = Self.parts(KernelClock.nanoseconds(file.detail) + time.value, of: 1)
-            (setting[2], setting[3]) = value
+            // Programs that only want to hear when the clock is set name the end of time, of which less is left here.
+            let (value, isBeyond) = KernelClock.nanoseconds(file.detail).addingReportingOverflow(time.value)
+            (setting[2], setting[3]) = Self.parts(isBeyond ? .max : value, of: 1)
         }
         let address = batch.place(words: setting)
         batch.call(SYS_timerfd_settime, UInt64(argument: number), flags, address, 0, for: "start a timerfd")

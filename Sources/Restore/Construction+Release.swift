@@ -63,7 +63,13 @@ extension Construction {
         guard let call = thread.interruptedCall, call.timeLeft >= 0,
             [SYS_epoll_wait, SYS_epoll_pwait].contains(Int32(truncatingIfNeeded: call.number))
         else { return }
-        words[RegisterIndex.r10] = UInt64((call.timeLeft + 999_999) / 1_000_000)
+        words[RegisterIndex.r10] = Self.milliseconds(call.timeLeft)
+    }
+
+    /// Milliseconds, rounded up.
+    private static func milliseconds(_ nanoseconds: Int64) -> UInt64 {
+        let (whole, rest) = max(0, nanoseconds).quotientAndRemainder(dividingBy: 1_000_000)
+        return UInt64(rest == 0 ? whole : whole + 1)
     }
 
     private func finishCall(_ words: inout [UInt64], result: Int64) {
@@ -131,7 +137,7 @@ extension Construction {
         // Only FUTEX_WAIT has a relative time-out; the two flags say whose futex and which clock.
         case SYS_futex where arguments[1] & 0x7f == 0: position = 3
         case SYS_poll:
-            arguments[2] = UInt64((call.timeLeft + 999_999) / 1_000_000)
+            arguments[2] = Self.milliseconds(call.timeLeft)
             return arguments
         default: return nil
         }

@@ -150,7 +150,8 @@ extension Construction {
 
     /// Seconds and the rest in units of `unit` nanoseconds, rounded up: a timer that runs is never set to 0.
     static func parts(_ nanoseconds: Int64, of unit: Int64) -> (UInt64, UInt64) {
-        let units = (max(0, nanoseconds) + unit - 1) / unit
+        let (whole, rest) = max(0, nanoseconds).quotientAndRemainder(dividingBy: unit)
+        let units = rest == 0 ? whole : whole + 1
         let second = 1_000_000_000 / unit
         return (UInt64(units / second), UInt64(units % second))
     }

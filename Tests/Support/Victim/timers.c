@@ -247,7 +247,7 @@ static void timers_spoil(void) { syscall(SYS_timer_delete, timer_ids[timer_far])
 
 // timerfd_create(2).
 
-static int periodic, once, cancelled, disarmed, expired;
+static int periodic, once, cancelled, never, disarmed, expired;
 
 static int make_timer(clockid_t clock, int flags, int64_t value, int64_t period, int set_flags) {
     int descriptor = timerfd_create(clock, TFD_CLOEXEC | flags);
@@ -267,6 +267,12 @@ static void timerfd_set_up(void) {
     periodic = make_timer(CLOCK_MONOTONIC, TFD_NONBLOCK, 5, 20, 0);
     once = make_timer(CLOCK_BOOTTIME, 0, 1200, 0, 0);
     cancelled = make_timer(CLOCK_REALTIME, TFD_NONBLOCK, 500000, 0, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
+    // As a program does that wants to hear when the clock is set: the time itself never comes.
+    struct itimerspec end = {.it_value = {.tv_sec = INT64_MAX}};
+    never = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (never < 0 || timerfd_settime(never, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &end, NULL) != 0) {
+        broken("timerfd");
+    }
     disarmed = make_timer(CLOCK_MONOTONIC, TFD_NONBLOCK, 0, 0, 0);
     expired = make_timer(CLOCK_MONOTONIC, TFD_NONBLOCK, 1, 0, 0);
     rest(60000000);
@@ -281,6 +287,10 @@ static void timerfd_verify(void) {
     timerfd_gettime(cancelled, &value);
     if (value.it_value.tv_sec > 500 || value.it_value.tv_sec < 300) {
         wrong("a timerfd goes off in %lld s, not 500", (long long)value.it_value.tv_sec);
+    }
+    timerfd_gettime(never, &value);
+    if (value.it_value.tv_sec < INT32_MAX) {
+        wrong("a timerfd that never goes off does in %lld s", (long long)value.it_value.tv_sec);
     }
     timerfd_gettime(disarmed, &value);
     if (value.it_value.tv_nsec != 0 || value.it_value.tv_sec != 0) {
