@@ -5,7 +5,7 @@
 /// The kernel keeps the deadline of an interrupted sleep where nobody can read it. Its timer was in `/proc/timer_list` before the
 /// stop and is gone behind it, but the list does not say whose it was. For a sleep whose beginning is known the timer nearest to
 /// beginning plus time-out is taken. A sleep that had been interrupted before began at an unknown time; one of the timers that
-/// are left over is its own.
+/// are left over is its own. So it is when no timer fits a call that may have been made with less than its time-out.
 enum SleepDeadlines {
     /// A thread that slept in a call with a relative time-out.
     ///
@@ -18,6 +18,8 @@ enum SleepDeadlines {
         let requested: Int64
         /// Whether the sleep had been interrupted before.
         let isRestarted: Bool
+        /// Whether the call may have been made with less than `requested`: a ``TimedCall`` that has been stopped before.
+        var mayBeShorter = false
 
         /// When it ends, or ends at the latest.
         var expected: Int64 { since.addingReportingOverflow(requested).overflow ? .max : since + requested }
@@ -51,12 +53,24 @@ enum SleepDeadlines {
             left.remove(at: index)
             deadlines[pair.sleeper.tid] = pair.timer
         }
+        let shorter = choose(for: fresh.filter { $0.mayBeShorter && deadlines[$0.tid] == nil }, from: &left)
+        deadlines.merge(shorter) { known, _ in known }
         // Restarted sleeps end before a fresh one of the same time-out would; the tightest bound chooses first.
         for sleeper in sleepers.filter(\.isRestarted).sorted(by: { ($0.expected, $0.tid) < ($1.expected, $1.tid) }) {
             let bound = sleeper.expected == .max ? .max : sleeper.expected + tolerance
             guard let index = left.lastIndex(where: { $0 <= bound }) else { continue }
             deadlines[sleeper.tid] = left.remove(at: index)
         }
+        return deadlines
+    }
+
+    /// The last timer that each may have; two may get the same one, since a call may return late but not early.
+    private static func choose(for sleepers: [Sleeper], from left: inout [Int64]) -> [Int32: Int64] {
+        var deadlines: [Int32: Int64] = [:]
+        for sleeper in sleepers where sleeper.expected != .max {
+            deadlines[sleeper.tid] = left.last { $0 <= sleeper.expected + tolerance }
+        }
+        left.removeAll { deadlines.values.contains($0) }
         return deadlines
     }
 }

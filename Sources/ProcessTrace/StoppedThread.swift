@@ -74,7 +74,8 @@ public struct StoppedThread {
             tid: tracee.tid,
             since: sleep.since,
             requested: requested,
-            isRestarted: call.isRestarted
+            isRestarted: call.isRestarted,
+            mayBeShorter: TimedCall(number, of: call, timeLeft: 0) != nil
         )
     }
 

@@ -9,7 +9,7 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(5)))
 struct SleepTests {
     /// The calls of the victim: number and time-out in seconds.
-    private static let calls: [UInt64: Int64] = [7: 400, 35: 500, 230: 600, 202: 700, 232: 800]
+    private static let calls: [UInt64: Int64] = [7: 400, 35: 500, 230: 600, 202: 700, 232: 800, 128: 900, 441: 1000]
 
     @Test(.enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
     func timeLeftIsRightEachTimeTheProcessIsFrozen() throws {

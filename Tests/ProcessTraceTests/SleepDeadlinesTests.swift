@@ -37,6 +37,29 @@ struct SleepDeadlinesTests {
         #expect(SleepDeadlines.match(sleepers, timers: timers, now: now) == [1: timers[0], 2: timers[1]])
     }
 
+    @Test func aCallThatWasMadeWithTheRestOfItsTimeDoesNotReturnEarly() {
+        let now = 100 * Self.second
+        func sleeper(_ tid: Int32, _ requested: Int64) -> Sleeper {
+            Sleeper(
+                tid: tid,
+                since: now - Self.second,
+                requested: requested * Self.second,
+                isRestarted: false,
+                mayBeShorter: true
+            )
+        }
+        let timers = [now + 3 * Self.second, now + 5 * Self.second, now + 9 * Self.second]
+        // Its own where it was not stopped before; else the last that can be its own.
+        #expect(SleepDeadlines.match([sleeper(1, 4)], timers: timers, now: now) == [1: timers[0]])
+        #expect(SleepDeadlines.match([sleeper(1, 8)], timers: timers, now: now) == [1: timers[1]])
+        #expect(
+            SleepDeadlines.match([sleeper(1, 7), sleeper(2, 8)], timers: timers, now: now) == [
+                1: timers[1], 2: timers[1],
+            ]
+        )
+        #expect(SleepDeadlines.match([sleeper(1, 2)], timers: timers, now: now).isEmpty)
+    }
+
     @Test func extremeTimesDoNotOverflow() {
         let sleepers = [
             Sleeper(tid: 1, since: 5, requested: .max, isRestarted: false),

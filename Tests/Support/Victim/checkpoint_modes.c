@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,10 +110,26 @@ static void *sleep_in_epoll(void *unused) {
     return unused;
 }
 
+static void *sleep_for_signal(void *unused) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    struct timespec time = {.tv_sec = 900};
+    sigtimedwait(&set, NULL, &time);
+    return unused;
+}
+static void *sleep_in_precise_epoll(void *unused) {
+    struct epoll_event event;
+    struct timespec time = {.tv_sec = 1000};
+    syscall(441 /* epoll_pwait2 */, epoll_create1(EPOLL_CLOEXEC), &event, 1, &time, NULL, 0);
+    return unused;
+}
+
 static int run_sleeping(int argc, char **argv) {
     (void)argc;
     (void)argv;
-    void *(*const bodies[])(void *) = {sleep_in_poll, sleep_without_rest, sleep_with_rest, sleep_in_futex, sleep_in_epoll};
+    void *(*const bodies[])(void *) = {sleep_in_poll,  sleep_without_rest, sleep_with_rest,       sleep_in_futex,
+                                       sleep_in_epoll, sleep_for_signal,   sleep_in_precise_epoll};
     for (size_t index = 0; index < sizeof bodies / sizeof *bodies; index++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, bodies[index], NULL) != 0) {

@@ -157,6 +157,18 @@ static void grow(struct worker *worker, uint32_t slot, uint32_t by, bool real) {
     must(worker, mmap(at + bytes, more, it->pages[0].protection, flags, -1, 0) == at + bytes, "mmap to grow");
 }
 
+// Fills pages whatever their protection is.
+static void overwrite(struct worker *worker, uint32_t slot, uint32_t first, uint32_t count, bool real) {
+    struct slot *it = &worker->slots[slot];
+    for (uint32_t i = first; i < first + count; i++) {
+        struct page *page = &it->pages[i];
+        if (page->protection == (PROT_READ | PROT_WRITE)) continue;
+        if (real) must(worker, mprotect(place(worker, slot, it->home, i), PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect");
+        page->protection = PROT_READ | PROT_WRITE;
+    }
+    fill_range(worker, slot, first, count, real);
+}
+
 static void advise(struct worker *worker, uint32_t slot, uint32_t first, uint32_t count, int advice, bool real) {
     struct slot *it = &worker->slots[slot];
     if (!is_mapped(it, first, count)) return;
@@ -167,16 +179,9 @@ static void advise(struct worker *worker, uint32_t slot, uint32_t first, uint32_
         if (advice == GUARD_REMOVE) page->guarded = 0;
     }
     if (real) must(worker, madvise(place(worker, slot, it->home, first), (size_t)count * PAGE, advice) == 0, "madvise");
-    // What is written afterwards is not lazily freed any more.
-    if (advice == MADV_FREE) {
-        for (uint32_t i = first; i < first + count; i++) {
-            struct page *page = &it->pages[i];
-            if (page->protection == (PROT_READ | PROT_WRITE)) continue;
-            if (real) must(worker, mprotect(place(worker, slot, it->home, i), PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect");
-            page->protection = PROT_READ | PROT_WRITE;
-        }
-        fill_range(worker, slot, first, count, real);
-    }
+    // What is written afterwards is not lazily freed any more; and what was there before a guard may be there again behind it, since
+    // the kernel tells a restorer neither when a guard comes nor when it goes (WhatIsCarried, "Limits that are not refusals").
+    if (advice == MADV_FREE || advice == GUARD_REMOVE) overwrite(worker, slot, first, count, real);
 }
 
 static void step(struct worker *worker, bool real) {
@@ -239,8 +244,32 @@ static void faulted(int signal) {
     siglongjmp(after_fault, signal);
 }
 
+// Says what the last steps did to a page, by playing them once more.
+static void tell_history(const struct worker *worker, uint64_t seed, uint32_t slot, uint32_t page) {
+    enum { LAST = 6 };
+    char lines[LAST][100] = {""};
+    struct worker *again = malloc(sizeof *again);
+    begin(again, worker->number, seed);
+    uint32_t count = 0;
+    while (again->step < worker->step) {
+        struct page before = again->slots[slot].pages[page];
+        uint32_t home = again->slots[slot].home;
+        struct worker ahead = {.random = again->random};
+        next(&ahead);
+        uint32_t choice = (uint32_t)(next(&ahead) % 100);
+        step(again, false);
+        const struct page *now = &again->slots[slot].pages[page];
+        if (memcmp(&before, now, sizeof before) == 0 && home == again->slots[slot].home) continue;
+        snprintf(lines[count++ % LAST], sizeof lines[0], "step %u, choice %u: stamp %u mapped %d guarded %d protection %d home %u",
+                 again->step, choice, now->stamp, now->mapped, now->guarded, now->protection, again->slots[slot].home);
+    }
+    for (uint32_t i = count < LAST ? 0 : count - LAST; i < count; i++) fprintf(stderr, "%s\n", lines[i % LAST]);
+    fprintf(stderr, "all %u steps\n", worker->step);
+    free(again);
+}
+
 // 0 right, else what is wrong is printed.
-static int compare_page(const struct worker *worker, uint32_t slot, uint32_t page) {
+static int compare_page(const struct worker *worker, uint64_t seed, uint32_t slot, uint32_t page) {
     const struct page *entry = &worker->slots[slot].pages[page];
     uint64_t *words = (uint64_t *)place(worker, slot, worker->slots[slot].home, page);
     int signal = sigsetjmp(after_fault, 1);
@@ -253,6 +282,7 @@ static int compare_page(const struct worker *worker, uint32_t slot, uint32_t pag
     }
     bool must_fault = !entry->mapped || entry->guarded;
     if (must_fault ? signal == SIGSEGV : signal == 0 && i == WORDS) return 0;
+    tell_history(worker, seed, slot, page);
     printf("wrong churn: thread %u slot %u page %u (stamp %u, mapped %d, guarded %d, protection %d): signal %d, word %u\n",
            worker->number, slot, page, entry->stamp, entry->mapped, entry->guarded, entry->protection, signal, i);
     return 1;
@@ -272,7 +302,7 @@ static int compare(struct worker *worker, uint64_t seed) {
     }
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
         for (uint32_t page = 0; page < MOST_PAGES; page++) {
-            if (compare_page(again, slot, page) != 0) return 1;
+            if (compare_page(again, seed, slot, page) != 0) return 1;
         }
     }
     free(again);
