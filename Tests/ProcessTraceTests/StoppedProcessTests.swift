@@ -51,7 +51,7 @@ struct StoppedProcessTests {
 
     @Test func theEndOfASleepStaysWhereItIs() throws {
         // Numbers of the calls and their time-outs in seconds.
-        let calls: [UInt64: Int64] = [7: 400, 35: 500, 230: 600, 202: 700, 232: 800]
+        let calls: [UInt64: Int64] = [7: 400, 35: 500, 230: 600, 202: 700, 232: 800, 128: 900, 441: 1000]
         try withProcess(BuiltProduct.victim, ["sleeping"], options: .init(input: .pipe)) { victim in
             try victim.waitForLine("ready")
             try waitUntilAsleep(victim.pid)
