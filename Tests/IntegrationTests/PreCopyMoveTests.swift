@@ -124,6 +124,15 @@ struct PreCopyMoveTests {
         #expect(try Self.preCopied(Self.moveVast(["1", "10", "4000"])) > 3_950)
     }
 
+    /// More than a process may have without the administrator's word.
+    @Test func aHundredThousandMappingsAreMoved() throws {
+        let limitFile = "/proc/sys/vm/max_map_count"
+        let limit = try readText(limitFile)
+        try writeFile(limitFile, "300000")
+        defer { try? writeFile(limitFile, limit) }
+        #expect(try Self.preCopied(Self.moveVast(["1", "10", "100000"])) > 99_950)
+    }
+
     /// A device may write into memory without anybody's seeing it.
     @Test func nothingIsPreCopiedOfAProcessWithDirectIO() throws {
         let statistics = try Self.moveVast(["1", "1000", "0", "direct"])

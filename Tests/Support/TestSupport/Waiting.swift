@@ -4,7 +4,7 @@ internal import Glibc
 internal import Synchronization
 
 /// How long a test waits for something that should come soon; long, because a busy machine is no defect.
-public let patience: Duration = .seconds(30)
+public let patience: Duration = .seconds(60)
 
 /// Waits until `condition` holds; the text says what did not come.
 public func wait(
