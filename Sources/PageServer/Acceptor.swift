@@ -15,6 +15,8 @@ final class Acceptor: Sendable {
     static let maximumGreetings = 32
     /// How long a peer may take to show a certificate and say what it wants.
     static let greetingTimeout = Duration.seconds(10)
+    /// How long one that was told to go may take before the next oldest is told, too.
+    private static let evictionTime = Duration.milliseconds(100)
 
     private struct Greeting {
         let number: UInt64
@@ -24,6 +26,8 @@ final class Acceptor: Sendable {
     private struct Greetings {
         var next: UInt64 = 0
         var open: [Greeting] = []
+        /// Threads, those of evicted connections included.
+        var threads = 0
     }
 
     private let listener: Listener
@@ -31,8 +35,12 @@ final class Acceptor: Sendable {
     private let session: ServedSession
     private let logger: Logger
     private let greetings = Lock(Greetings())
+    /// A greeting has ended.
+    private let roomMade: EventDescriptor
 
-    init(_ listener: Listener, _ context: TLSContext, _ session: ServedSession, logger: Logger) {
+    init(_ listener: Listener, _ context: TLSContext, _ session: ServedSession, logger: Logger) throws(SystemCallError)
+    {
+        roomMade = try EventDescriptor()
         self.listener = listener
         self.context = context
         self.session = session
@@ -78,14 +86,19 @@ final class Acceptor: Sendable {
     private func greet(_ socket: consuming StreamSocket) {
         do {
             let eviction = try EventDescriptor()
-            let number = admitStranger(eviction)
             let connection = try TLSConnection(accepted: socket, context)
             connection.interruption = eviction
             let handover = try Handover<TLSConnection>()
             handover.put(connection)
-            try session.start("greet-\(session.pid)") { [self] in
-                if let connection = handover.take() { introduce(connection) }
+            let number = try admitStranger(eviction)
+            do {
+                try session.start("greet-\(session.pid)") { [self] in
+                    if let connection = handover.take() { introduce(connection) }
+                    forget(number)
+                }
+            } catch {
                 forget(number)
+                throw error
             }
         } catch {
             logger.warning("A connection was dropped", metadata: ["reason": "\(error)"])
@@ -93,12 +106,22 @@ final class Acceptor: Sendable {
     }
 
     /// Counts a connection whose peer is not known, at the price of the oldest one when there are too many.
-    private func admitStranger(_ eviction: EventDescriptor) -> UInt64 {
-        greetings.withLock { greetings in
-            if greetings.open.count >= Self.maximumGreetings { greetings.open.removeFirst().eviction.signal() }
-            greetings.next += 1
-            greetings.open.append(Greeting(number: greetings.next, eviction: eviction))
-            return greetings.next
+    private func admitStranger(_ eviction: EventDescriptor) throws(SystemCallError) -> UInt64 {
+        while true {
+            let number: UInt64? = greetings.withLock { greetings in
+                guard greetings.threads < Self.maximumGreetings else {
+                    if !greetings.open.isEmpty { greetings.open.removeFirst().eviction.signal() }
+                    return nil
+                }
+                greetings.next += 1
+                greetings.threads += 1
+                greetings.open.append(Greeting(number: greetings.next, eviction: eviction))
+                return greetings.next
+            }
+            if let number { return number }
+            // Whoever is evicted is gone after at most one step of a handshake, and the kernel keeps those who wait to be accepted.
+            _ = try roomMade.wait(until: .after(Self.evictionTime))
+            roomMade.drain()
         }
     }
 
@@ -109,7 +132,11 @@ final class Acceptor: Sendable {
     }
 
     private func forget(_ number: UInt64) {
-        greetings.withLock { $0.open.removeAll { $0.number == number } }
+        greetings.withLock { greetings in
+            greetings.open.removeAll { $0.number == number }
+            greetings.threads -= 1
+        }
+        roomMade.signal()
     }
 
     /// Finds out who is there and what for.
