@@ -124,6 +124,18 @@ let package = Package(
             dependencies: ["BenchmarkVictim", "TestSupport", "TrackingFloor", "Victim"],
             swiftSettings: strict
         ),
+        .target(
+            name: "FuzzInputs",
+            dependencies: ["Paging", "PageWire", "ProcessImage", "ProcessTrace"],
+            path: "Tests/Fuzz/Inputs",
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "FuzzTests",
+            dependencies: ["FuzzInputs", "TestSupport"],
+            path: "Tests/Fuzz/Tests",
+            swiftSettings: strict
+        ),
         .testTarget(name: "PagingTests", dependencies: ["Paging", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "PageWireTests",
