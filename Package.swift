@@ -159,7 +159,10 @@ let package = Package(
         ),
         .testTarget(
             name: "UserfaultfdTests",
-            dependencies: ["Userfaultfd", "ProcessTrace", "LinuxSystem", "CLinux", "Paging", "TestSupport", "Victim"],
+            dependencies: [
+                "LazyPages", "LazyRestore", "Userfaultfd", "ProcessTrace", "LinuxSystem", "CLinux", "Paging",
+                "TestSupport", "Victim",
+            ],
             swiftSettings: strict
         ),
         .testTarget(
