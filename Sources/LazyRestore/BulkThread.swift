@@ -11,10 +11,13 @@ internal import Synchronization
 struct BulkThread {
     private let memory: LazyMemory
     private let shared: RestoreShared
+    /// Which connections of the session its own belongs to.
+    private let generation: UInt64
 
-    init(memory: LazyMemory, shared: RestoreShared) {
+    init(memory: LazyMemory, shared: RestoreShared, generation: UInt64 = 1) {
         self.memory = memory
         self.shared = shared
+        self.generation = generation
     }
 
     /// Installs until the session stops or the connection ends.
@@ -28,7 +31,7 @@ struct BulkThread {
                 case .message(.pageMap(let runs, let isLast)): try memory.mapArrived(runs, isLast: isLast)
                 case .message(.guardMap(let runs)): try memory.guardsArrived(runs)
                 case .message(.preCopyMap(let runs, let isLast)):
-                    try memory.preCopyMapArrived(runs)
+                    try memory.preCopyMapArrived(runs, isLast: isLast)
                     if isLast { try installStaged() }
                 case .message(.drained(let pages)): try checkDrained(pages)
                 case .message(let message): throw ChannelError.unexpected(message.kind)
@@ -37,7 +40,7 @@ struct BulkThread {
         } catch ChannelError.stopped {
             return
         } catch {
-            shared.lost(SessionFailure(losing: "bulk", error))
+            shared.lost(Loss(of: "bulk", error), of: generation)
         }
     }
 

@@ -21,12 +21,12 @@ extension DestinationConversation {
         do throws(ChannelError) {
             try loop.send(.running)
         } catch {
-            lost(SessionFailure(error.exitCode, error.description))
+            broke(error)
         }
         var progress = Deadline.after(Self.progressInterval)
         while !isOver {
             do throws(ChannelError) {
-                try handle(try loop.next(until: reportsProgress ? progress : nextLook))
+                try handle(try loop.next(until: (reportsProgress ? progress : nextLook).earlier(farewell)))
             } catch {
                 broke(error)
             }
@@ -35,6 +35,7 @@ extension DestinationConversation {
                 progress = .after(Self.progressInterval)
             }
             if nextLook.hasPassed { lookAtWrites() }
+            if farewell.hasPassed { waitedLongEnough() }
         }
         return outcome()
     }
@@ -43,8 +44,8 @@ extension DestinationConversation {
 
     private var isOver: Bool {
         if wasAskedToEnd { return true }
-        if options.attached || watch != nil { return exitStatus != nil && (isFinished || lossReported) }
-        return isFinished || (lossReported && exitStatus != nil)
+        if options.attached || watch != nil { return exitStatus != nil && (isFinished || sessionEnd != nil) }
+        return isFinished || (sessionEnd != nil && exitStatus != nil)
     }
 
     private func watchProcess() {
@@ -66,9 +67,7 @@ extension DestinationConversation {
             }
         case .message(let message): throw .unexpected(message.kind)
         case .signal(let signal): signalled(signal)
-        case .ready(Token.loss):
-            // Once every page is there nobody needs the page connections; the source closes them when it has acknowledged.
-            if let failure = shared.losses.take(), completed == nil { lost(failure) }
+        case .ready(Token.connections): connectionsChanged()
         case .ready(Token.completed): try becameResident()
         case .ready(Token.lateGuards): try installGuards()
         case .ready(Token.exit): processChanged()
@@ -78,40 +77,82 @@ extension DestinationConversation {
     }
 
     private func broke(_ error: ChannelError) {
+        guard !isFinished else { return }
         let resolution =
             switch error {
-            case .wire, .unexpected: commit.violated()
+            case .wire, .unexpected, .refused: commit.violated()
             case .aborted: commit.abortArrived()
-            case .closed, .cut, .timedOut, .stopped, .tls, .refused, .system: commit.connectionLost()
+            case .closed, .cut, .timedOut, .stopped, .tls, .system: commit.connectionLost()
             }
-        lost(SessionFailure(error.exitCode, "the control connection was lost: \(error)"))
+        guard resolution != .reconnect || sessionEnd != nil else {
+            controlLost(error)
+            return waitForFarewell()
+        }
+        lost(Loss(ofControl: error).failure)
         if resolution == .runOnUnacknowledged { finish(acknowledged: false) }
     }
 
-    /// Part of the source is gone.
+    private func connectionsChanged() {
+        while let event = shared.events.take() {
+            switch event {
+            case .lost(let loss, let generation):
+                // Once every page is there nobody needs the page connections; the source closes them when it has acknowledged.
+                guard completed == nil, generation >= self.generation else { continue }
+                if loss.isFinal { lost(loss.failure) } else { noteLoss(loss.failure) }
+                waitForFarewell()
+            case .refused(let failure):
+                logger.debug("The source does not know the session", metadata: ["reason": "\(failure.message)"])
+            case .gone: if farewell != .never { farewell = .immediate }
+            case .resumed(let channel, let generation):
+                guard !isFinished, sessionEnd == nil else {
+                    shared.ended(channel)
+                    continue
+                }
+                if resumed(over: channel, generation) { farewell = .never }
+                waitForFarewell()
+            }
+        }
+    }
+
+    /// The source is lost for good.
     ///
     /// The process keeps running; what it needs and does not have, it waits for.
     private func lost(_ failure: SessionFailure) {
         guard !isFinished, giveUp(failure) else { return }
-        report(.lost)
+        if !isLost { report(.lost) }
+        isLost = true
         logger.error(
-            "The source was lost; threads that need a page wait for it, everything else runs",
+            "The source has given up; threads that need a page wait for it, everything else runs",
             metadata: ["reason": "\(failure.message)"]
         )
     }
 
     /// Leaves the session without COMPLETE, so that the source keeps its frozen process; returns whether that is new.
     private func giveUp(_ failure: SessionFailure) -> Bool {
-        if let control = loop.channel, lossReported == false {
+        shared.stopReconnecting()
+        if let control = loop.channel, sessionEnd == nil {
             // A page connection may go while this one lives: the source is told, so that it says so on its side.
             try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
             try? loop.detach()
             shared.ended(control)
         }
-        guard !lossReported else { return false }
-        lossReported = true
-        lossIsFinal = failure
+        guard sessionEnd == nil else { return false }
+        sessionEnd = failure
         return true
+    }
+
+    /// With nothing left to do but to hear from the source, a source that is lost is not waited for for ever.
+    private func waitForFarewell() {
+        guard isLost, completed != nil || exitStatus != nil, farewell == .never else { return }
+        farewell = .after(options.acknowledgementTimeout)
+    }
+
+    private func waitedLongEnough() {
+        farewell = .never
+        guard isLost, !isFinished else { return }
+        _ = commit.gaveUpReconnecting()
+        _ = giveUp(SessionFailure(.interrupted, "the source was lost and has not come back in time"))
+        if completed != nil { finish(acknowledged: false) }
     }
 
     private func becameResident() throws(ChannelError) {
@@ -126,11 +167,13 @@ extension DestinationConversation {
         let tally = memory.with(.stream) { PageTally($0.digest) }
         statistics.pages.total = tally.pages
         completed = tally
+        shared.pagesAreComplete()
         // Once the source has accepted COMPLETE there is no other copy: the death of this program must not take this one along.
         releaseGuardian()
         switch commit.becameResident(tally) {
         case .sendComplete(let tally):
-            guard loop.channel != nil else { return finish(acknowledged: false) }
+            guard sessionEnd == nil else { return finish(acknowledged: false) }
+            guard loop.channel != nil else { return waitForFarewell() }
             try loop.send(.complete(tally))
         case .withhold: throw .stopped
         }
@@ -140,20 +183,25 @@ extension DestinationConversation {
     private func finish(acknowledged: Bool) {
         guard !isFinished else { return }
         isFinished = true
+        isAcknowledged = acknowledged
         reportProgress(isLast: true)
+        shared.stopReconnecting()
+        if let control = loop.channel {
+            // The source waits for this to know that it was heard.
+            try? loop.detach()
+            shared.ended(control)
+        }
         shared.stopThreads(within: .seconds(10))
         collectStatistics()
         if options.tracked { watchWrites() }
         memory?.close()
         releaseGuardian()
-        if let control = loop.channel {
-            try? loop.detach()
-            shared.ended(control)
-        }
         if acknowledged, let completed {
             report(.complete(pages: completed.pages, digest: completed.digest))
         } else {
-            logger.error("The page server did not acknowledge; it keeps its frozen process, which may be killed")
+            logger.error(
+                "Every page is here, but the source has not acknowledged: its process may still be frozen there"
+            )
         }
         lookAtWrites()
     }
@@ -206,6 +254,7 @@ extension DestinationConversation {
         exitStatus = shellStatus
         if let watcher { try? loop.unwatch(watcher.descriptor) }
         report(.exited(status: shellStatus))
+        waitForFarewell()
     }
 
     /// Attached, signals are the process's.
@@ -216,8 +265,8 @@ extension DestinationConversation {
         let asksToEnd = signal == .terminate || signal == .interrupt
         if isFinished && asksToEnd { lookAtWrites() }
         if asksToEnd && !isFinished { stopSignals += 1 }
-        let killsAt = options.attached || !lossReported ? 2 : 1
-        if asksToEnd && !isFinished && stopSignals >= killsAt && (lossReported || !options.attached) {
+        let killsAt = options.attached || !isLost ? 2 : 1
+        if asksToEnd && !isFinished && stopSignals >= killsAt && (isLost || !options.attached) {
             return stopServing(because: signal)
         }
         guard options.attached else {
@@ -261,13 +310,14 @@ extension DestinationConversation {
             releaseGuardian()
         }
         (statistics.bytesReceived, statistics.bytesSent) = shared.bytes
-        statistics.result = lossReported ? "interrupted" : "complete"
+        statistics.result = isAcknowledged ? "complete" : "interrupted"
         if options.attached && !wasKilled { return Outcome(exitStatus: exitStatus ?? 0) }
-        guard let failure = lossIsFinal else { return Outcome() }
-        let told = SessionFailure(
-            .interrupted,
-            "\(failure.message); the source process was granted and stays frozen until somebody ends it"
-        )
+        guard let failure = sessionEnd else { return Outcome() }
+        let rest =
+            completed == nil
+            ? "the source process was granted and stays frozen until somebody ends it"
+            : "every page is here, but the source has not acknowledged: its process may still be frozen there"
+        let told = SessionFailure(.interrupted, "\(failure.message); \(rest)")
         report(.failed(code: told.code.rawValue, message: told.message))
         return Outcome(told)
     }

@@ -16,7 +16,7 @@ internal import Userfaultfd
 /// Whether the copy may run and what becomes of it when something breaks is decided nowhere else than in that machine.
 final class DestinationConversation {
     enum Token {
-        static let loss: UInt64 = 1
+        static let connections: UInt64 = 1
         static let completed: UInt64 = 2
         static let exit: UInt64 = 3
         static let guardian: UInt64 = 4
@@ -45,9 +45,18 @@ final class DestinationConversation {
     /// When the description was asked for, then when the source froze its process, on the clock of this machine.
     var froze = MonotonicTime.now
     var ran = MonotonicTime.now
-    var lossReported = false
-    var lossIsFinal: SessionFailure?
+    /// Which connections of the session are in use.
+    var generation: UInt64 = 1
+    /// The connections have been lost and have not come back.
+    var isLost = false
+    /// The session does not go on, and why.
+    var sessionEnd: SessionFailure?
+    /// How long the source is waited for when all that is left is its acknowledgement.
+    var farewell = Deadline.never
+    /// BUILT was sent, and what the source made of it is not known.
+    var isGrantUnknown = false
     var isFinished = false
+    var isAcknowledged = false
     var exitStatus: Int32?
     var stopSignals = 0
     var wasKilled = false
@@ -136,11 +145,11 @@ extension DestinationConversation {
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
         if options.tracked { try startClean(partial) }
+        try prepareToReconnect(session)
         guard case .sendBuilt = commit.built() else {
             throw SessionFailure(.bug, "the copy was built at the wrong time")
         }
-        try send(.built)
-        return try waitForGrant()
+        return try askForGrant()
     }
 
     /// A connection on its way from one thread to the next.
@@ -159,7 +168,7 @@ extension DestinationConversation {
         statistics.tlsCipher = control.connection.cipher
         do throws(SystemCallError) {
             try loop.attach(control)
-            try loop.watch(shared.losses.descriptor, token: Token.loss)
+            try loop.watch(shared.events.descriptor, token: Token.connections)
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
@@ -201,7 +210,7 @@ extension DestinationConversation {
             case .signal(let signal): try endIfAsked(by: signal)
             case .timedOut: throw SessionFailure(lostBeforeGrant: .timedOut)
             case .ready(Token.lateGuards): try takeGuards()
-            case .ready: if let failure = shared.losses.take() { throw cause(of: failure) }
+            case .ready: if let loss = shared.nextLoss() { throw cause(of: loss.failure) }
             }
         }
     }
@@ -356,7 +365,9 @@ extension DestinationConversation {
             let handover = try Handover<FaultThread>()
             handover.put(thread)
             try shared.start("uffd-\(partial.pid)") { handover.take()?.run() }
+            shared.streams.begin()
             try shared.start("bulk-\(partial.pid)") { [shared] in
+                defer { shared.streams.end() }
                 if let channel = bulk.take() { BulkThread(memory: memory, shared: shared).run(channel) }
             }
         } catch {
@@ -380,7 +391,7 @@ extension DestinationConversation {
             switch event {
             case .ready(Token.completed): return
             case .ready(Token.lateGuards): try takeGuards()
-            case .ready: if let failure = shared.losses.take() { throw cause(of: failure) }
+            case .ready: if let loss = shared.nextLoss() { throw cause(of: loss.failure) }
             case .signal(let signal): try endIfAsked(by: signal)
             case .message(let message): throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
             case .timedOut: continue
@@ -388,18 +399,8 @@ extension DestinationConversation {
         }
     }
 
-    private func waitForGrant() throws(SessionFailure) -> [PageRun] {
-        let deadline = Deadline.after(options.answerTimeout)
-        while true {
-            switch try receive(until: deadline) {
-            case .grant(let guards): return guards
-            case let message: throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
-            }
-        }
-    }
-
     /// Guards that are heard of now are installed before the process runs.
-    private func takeGuards() throws(SessionFailure) {
+    func takeGuards() throws(SessionFailure) {
         guard let memory else { return }
         memory.lateGuards.drain()
         do throws(SystemCallError) {
@@ -434,7 +435,7 @@ extension DestinationConversation {
         }
         // A child of this program is taken by asking.
         _ = try? watcher?.status()
-        return shared.losses.take() ?? SessionFailure(.tryAgain, "a page connection was lost")
+        return shared.nextLoss()?.failure ?? SessionFailure(.tryAgain, "a page connection was lost")
     }
 
     /// Nothing of the copy has run, or it was destroyed: says so everywhere.
@@ -443,6 +444,7 @@ extension DestinationConversation {
         let wasGranted = commit.state == .releasing
         // Whatever the machine was told before, it says destroy until a thread runs, and destroying twice does nothing.
         _ = commit.failed()
+        shared.stopReconnecting()
         partial?.destroy()
         try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
         shared.stopThreads(within: .seconds(10))
@@ -452,6 +454,11 @@ extension DestinationConversation {
         statistics.result = failure.code == .refused ? "refused" : "undone"
         if wasGranted {
             failure.message += "; the copy was destroyed, but it had been granted: the source process stays frozen"
+            failure.code = .interrupted
+            statistics.result = "interrupted"
+        } else if isGrantUnknown {
+            failure.message +=
+                "; the copy was destroyed. Whether the source process was granted is not known: look there"
             failure.code = .interrupted
             statistics.result = "interrupted"
         }

@@ -19,13 +19,16 @@ final class FaultThread {
         static let channel: UInt64 = 0
         static let stop: UInt64 = 1
         static let attention: UInt64 = 2
+        static let channels: UInt64 = 3
         static let spaces: UInt64 = 16
     }
 
     private let memory: LazyMemory
     private let shared: RestoreShared
     private let guardian: Guardian
-    private let channel: FrameChannel
+    /// The connection, or the last one until there is another.
+    private var channel: FrameChannel
+    private var generation: UInt64 = 1
     private let spin: UInt64
     private let logger: Logger
     private let poller: Poller
@@ -62,21 +65,51 @@ final class FaultThread {
         try poller.add(uffd, token: Token.spaces + UInt64(number))
     }
 
-    /// Serves until the session stops, or until the connection or the memory cannot be served any more.
+    /// Serves until the session stops, over one connection after the other, and without one in between.
     func run() {
         do {
             try poller.add(channel.connection.descriptor, token: Token.channel)
             try poller.add(shared.stop.descriptor, token: Token.stop)
             try poller.add(memory.attention.descriptor, token: Token.attention)
-            try serve()
+            try poller.add(shared.faultChannels.descriptor, token: Token.channels)
+            while true {
+                do {
+                    if try serve() == .stop { break }
+                } catch {
+                    shared.lost(Loss(of: "fault", error), of: generation)
+                    try poller.remove(channel.connection.descriptor)
+                    if try answerLocally() == .stop { break }
+                }
+                try changeChannel()
+            }
         } catch {
-            shared.lost(SessionFailure(losing: "fault", error))
-            keepAnsweringLocally()
+            logger.error("The memory of the process is not served any more", metadata: ["reason": "\(error)"])
         }
         shared.ended(channel)
     }
 
-    private func serve() throws {
+    /// Takes the connection that has come in place of the last one, and asks anew for everything that was asked for.
+    private func changeChannel() throws {
+        guard let next = shared.faultChannels.take() else { return }
+        // It may still be watched.
+        try? poller.remove(channel.connection.descriptor)
+        shared.ended(channel)
+        channel = next.channel
+        generation = next.generation
+        openPages = 0
+        nextRequest = 0
+        waitsForRoom = false
+        requests.removeAll(keepingCapacity: true)
+        memory.with(.fault) { $0.repeatRequests(into: &requests) }
+        try poller.add(channel.connection.descriptor, token: Token.channel)
+    }
+
+    /// Why a loop has ended.
+    private enum Turn {
+        case goOn, stop, changeChannel
+    }
+
+    private func serve() throws -> Turn {
         var lastWork = MonotonicTime.now.nanoseconds
         while true {
             var worked = try readMemory()
@@ -90,7 +123,8 @@ final class FaultThread {
             } else if worked {
                 continue
             }
-            if try sleep() { return }
+            let turn = try sleep()
+            if turn != .goOn { return turn }
             lastWork = MonotonicTime.now.nanoseconds
         }
     }
@@ -183,32 +217,30 @@ final class FaultThread {
         try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .fault)
     }
 
-    /// Waits until a descriptor is ready; returns whether to end.
-    private func sleep() throws(SystemCallError) -> Bool {
+    /// Waits until a descriptor is ready; returns what to do then.
+    private func sleep() throws(SystemCallError) -> Turn {
         let deadline: Deadline = memory.with(.fault) { $0.hasDeferredFaults } ? .after(.milliseconds(1)) : .never
         let count = try poller.wait(until: deadline)
+        var turn = Turn.goOn
         for index in 0..<count {
             switch poller[index].token {
-            case Token.stop: return true
+            case Token.stop: return .stop
+            case Token.channels: turn = .changeChannel
             case Token.attention: memory.attention.drain()
             default: continue
             }
         }
-        return false
+        return turn
     }
 
     /// Without the source events are still read (the process would hang in munmap and fork), and what needs no source is answered.
-    private func keepAnsweringLocally() {
-        do {
-            try poller.remove(channel.connection.descriptor)
-            while true {
-                _ = try readMemory()
-                requests.removeAll(keepingCapacity: true)
-                nextRequest = 0
-                if try sleep() { return }
-            }
-        } catch {
-            logger.error("The memory of the process is not served any more", metadata: ["reason": "\(error)"])
+    private func answerLocally() throws -> Turn {
+        while true {
+            _ = try readMemory()
+            requests.removeAll(keepingCapacity: true)
+            nextRequest = 0
+            let turn = try sleep()
+            if turn != .goOn { return turn }
         }
     }
 }

@@ -130,8 +130,8 @@ final class LazyMemory: Sendable {
     }
 
     /// These pages have not changed since they were pre-copied.
-    func preCopyMapArrived(_ runs: [PageRun]) throws {
-        try with(.stream) { try $0.preCopyMapArrived(runs) }
+    func preCopyMapArrived(_ runs: [PageRun], isLast: Bool) throws {
+        try with(.stream) { try $0.preCopyMapArrived(runs, isLast: isLast) }
     }
 
     /// The source names guard pages that were not in the grant.

@@ -10,7 +10,7 @@ extension MemoryState {
     /// These pages have not changed since they were pre-copied.
     ///
     /// - Throws: ``LazyPagesError`` when the page map does not name them, ``SessionFailure`` when they never came.
-    mutating func preCopyMapArrived(_ runs: [PageRun]) throws {
+    mutating func preCopyMapArrived(_ runs: [PageRun], isLast: Bool) throws {
         for run in runs {
             let first = run.address.rawValue >> 12
             guard let staged, staged.pages.count(in: first..<first + run.count) == run.count else {
@@ -18,6 +18,7 @@ extension MemoryState {
             }
         }
         try books.preCopyMapArrived(runs)
+        if isLast { hasPreCopyMap = true }
     }
 
     /// Installs pages for a thread that waits for the first of them.

@@ -38,6 +38,8 @@ struct MemoryState: ~Copyable {
     private var requests: [PageRequest] = []
     /// What was pre-copied; nil when nothing was, or when all of it has been taken.
     var staged: PageStore?
+    /// Whether everything that was pre-copied has been named.
+    var hasPreCopyMap: Bool
     /// Pages that came first by pre-copy.
     var preCopiedPages: UInt64 = 0
     /// Faults that are answered with pages that are here, once all others of the turn have been looked at.
@@ -53,6 +55,7 @@ struct MemoryState: ~Copyable {
 
     init(segments: [Segment], uffd: consuming Userfaultfd, pid: Int32, staged: PageStore? = nil) {
         self.staged = staged
+        hasPreCopyMap = staged == nil
         books = LazyPages(segments: segments)
         spaces = [AddressSpaceHandle(.process, uffd)]
         threads[.process] = pid
@@ -76,6 +79,16 @@ struct MemoryState: ~Copyable {
     mutating func takeRequests(into list: inout [PageRequest]) {
         list.append(contentsOf: requests)
         requests.removeAll(keepingCapacity: true)
+    }
+
+    /// Everything that was asked for and has not come, for a new connection.
+    mutating func repeatRequests(into list: inout [PageRequest]) {
+        requests.removeAll(keepingCapacity: true)
+        var address = VirtualAddress(0)
+        while let request = books.nextPendingRequest(from: address) {
+            list.append(request)
+            address = VirtualAddress(request.address.rawValue + UInt64(request.count) << PageSize.shift)
+        }
     }
 
     /// Children to guard and to watch, each once.

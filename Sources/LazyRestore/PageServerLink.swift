@@ -10,6 +10,9 @@ struct PageServerLink {
     private let options: RestoreOptions
     private let context: TLSContext
     private let stop: EventDescriptor
+    /// Whether nobody listened at the last attempt: then there is no page server, or none that can be reached.
+    var nobodyListens: Bool { wasRefused.withLock { $0 } }
+    private let wasRefused = Lock(false)
 
     init(_ options: RestoreOptions, stop: EventDescriptor) throws(SessionFailure) {
         self.options = options
@@ -25,21 +28,23 @@ struct PageServerLink {
     ///
     /// - Parameters:
     ///   - kind: what for.
-    ///   - session: of the control connection; none for a control connection.
+    ///   - session: of the control connection; none for a control connection that opens a session.
+    ///   - event: ends every wait of the connection; nil for the end of everything.
     /// - Returns: the connection and the session that the page server named.
     func open(
         _ kind: ConnectionKind,
-        session: SessionIdentifier = .none
+        session: SessionIdentifier = .none,
+        interruptedBy event: EventDescriptor? = nil
     ) throws(SessionFailure) -> (channel: FrameChannel, session: SessionIdentifier) {
         let deadline = Deadline.after(options.connectTimeout)
         let connection = try secure(until: deadline)
-        if kind != .control { connection.interruption = stop }
+        connection.interruption = event ?? stop
         do throws(ChannelError) {
             let channel = try FrameChannel(connection, kind: kind, side: .destination)
             try channel.send(.hello(connection: kind, session: session), until: deadline)
             switch try channel.receive(until: deadline) {
             case .message(.welcome(let named)):
-                guard kind == .control || named == session else { throw .unexpected(.welcome) }
+                guard session == .none || named == session else { throw .unexpected(.welcome) }
                 return (channel, named)
             case .message(.refused(let code, let text)): throw .refused(code: code, text: text)
             case .message(let message): throw .unexpected(message.kind)
@@ -52,15 +57,24 @@ struct PageServerLink {
     }
 
     private func secure(until deadline: Deadline) throws(SessionFailure) -> TLSConnection {
+        wasRefused.withLock { $0 = false }
         let socket: StreamSocket
         do throws(SocketError) {
-            socket = try StreamSocket.connect(to: options.address, port: options.port, until: deadline)
+            socket = try StreamSocket.connect(
+                to: options.address,
+                port: options.port,
+                until: deadline,
+                interruptedBy: stop
+            )
         } catch {
+            let isRefusal = error.code == .refused
+            wasRefused.withLock { $0 = isRefusal }
             throw SessionFailure(error.code == .unresolvable ? .notFound : .tryAgain, error.description)
         }
         do throws(TLSError) {
             let name = options.serverName ?? options.address
             let connection = try TLSConnection(connected: socket, context, serverName: name)
+            connection.interruption = stop
             try connection.handshake(until: deadline)
             return connection
         } catch {

@@ -31,6 +31,8 @@ public struct RestoreOptions: Sendable {
     public var connectTimeout = Duration.seconds(10)
     /// How long the page server may take to freeze the process, and each answer after that.
     public var answerTimeout = Duration.seconds(60)
+    /// How long a source that is lost is waited for when nothing but its acknowledgement is missing.
+    public var acknowledgementTimeout = Duration.seconds(30)
 
     /// Defaults for a page server on this machine.
     public init(port: UInt16) {

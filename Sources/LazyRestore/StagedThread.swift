@@ -36,7 +36,7 @@ struct StagedThread {
             // A fault may still be at work with the last pages.
             memory.with(.stream) { $0.stagedPagesTaken() }
         } catch {
-            shared.lost(SessionFailure(losing: "bulk", error))
+            shared.lost(Loss(of: "bulk", error), of: nil)
         }
     }
 

@@ -42,15 +42,17 @@ public struct StreamSocket: ~Copyable, Sendable {
     ///   - host: a name, an IPv4 address, or an IPv6 address with or without brackets.
     ///   - port: where the other side listens.
     ///   - deadline: for all addresses together; looking up the name is not covered.
+    ///   - event: ends the wait as the deadline does.
     public static func connect(
         to host: String,
         port: UInt16,
-        until deadline: Deadline
+        until deadline: Deadline,
+        interruptedBy event: EventDescriptor? = nil
     ) throws(SocketError) -> StreamSocket {
         var last: SocketError?
         for address in try SocketAddress.resolve(host, port: port) {
             do throws(SocketError) {
-                return try connect(to: address, until: deadline)
+                return try connect(to: address, until: deadline, interruptedBy: event)
             } catch {
                 last = error
                 if error.code == .timedOut { break }
@@ -62,8 +64,11 @@ public struct StreamSocket: ~Copyable, Sendable {
     /// Connects to one address.
     ///
     /// The corresponding call is `connect`.
-    public static func connect(to address: SocketAddress, until deadline: Deadline) throws(SocketError) -> StreamSocket
-    {
+    public static func connect(
+        to address: SocketAddress,
+        until deadline: Deadline,
+        interruptedBy event: EventDescriptor? = nil
+    ) throws(SocketError) -> StreamSocket {
         do throws(SystemCallError) {
             let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
             let number = try systemCall("socket") { socket(address.family, type, 0) }
@@ -82,7 +87,9 @@ public struct StreamSocket: ~Copyable, Sendable {
                 guard failure == .inProgress || failure == .interrupted else {
                     throw SystemCallError("connect", failure, operand: "\(address)")
                 }
-                guard try DescriptorIO.wait(for: .writable, on: number, until: deadline) else {
+                guard
+                    try DescriptorIO.wait(for: .writable, on: number, interruptedBy: event, until: deadline) == .ready
+                else {
                     throw SystemCallError("connect", .timedOut, operand: "\(address)")
                 }
                 if let failure = try connection.pendingError() {

@@ -155,37 +155,51 @@ final class Acceptor: Sendable {
 
     private func admit(_ connection: sending TLSConnection, hello: [UInt8], until deadline: Deadline) throws(TLSError) {
         guard let identity = connection.peer else { return connection.close() }
-        let peer = SessionTable.Peer(name: identity.description, fingerprint: identity.fingerprint)
-        let kind: ConnectionKind
-        let identifier: SessionIdentifier
+        let peer = SessionTable.Peer(
+            name: identity.description,
+            fingerprint: identity.fingerprint,
+            names: identity.names
+        )
+        let admission: Admission
         // A page connection: taken before the session lets it in, so that the end of that session is not missed. (The session of a
         // control connection begins with it.)
         let stop = session.connectionStop
+        session.pageConnections.begin()
         do {
-            (kind, identifier) = try enter(peer, hello)
+            admission = try enter(peer, hello)
         } catch {
+            session.pageConnections.end()
             let message = Message.refused(code: UInt16(error.code.rawValue), text: error.message)
             try connection.writeFully(message.encoded(), until: deadline)
             connection.close()
             logger.notice("A peer was refused", metadata: ["peer.name": "\(peer.name)", "reason": "\(error.message)"])
             return
         }
+        if admission.kind == .control { session.pageConnections.end() }
         do {
-            try connection.writeFully(Message.welcome(session: identifier).encoded(), until: deadline)
-            connection.interruption = kind == .control ? session.connectionStop : stop
-            let channel = try FrameChannel(connection, kind: kind, side: .source)
-            try serve(channel, kind)
+            try connection.writeFully(Message.welcome(session: admission.session).encoded(), until: deadline)
+            connection.interruption = admission.kind == .control ? session.connectionStop : stop
+            let channel = try FrameChannel(connection, kind: admission.kind, side: .source)
+            try serve(channel, admission)
         } catch {
             logger.notice("A connection was lost", metadata: ["peer.name": "\(peer.name)", "reason": "\(error)"])
-            left(kind)
+            left(admission)
         }
+    }
+
+    /// A connection that was let in.
+    private struct Admission {
+        let kind: ConnectionKind
+        let session: SessionIdentifier
+        /// Of the control connection that it belongs to.
+        let generation: UInt64
     }
 
     /// Applies the rules of ``SessionTable`` to a greeting.
     private func enter(
         _ peer: SessionTable.Peer,
         _ hello: [UInt8]
-    ) throws(SessionFailure) -> (ConnectionKind, SessionIdentifier) {
+    ) throws(SessionFailure) -> Admission {
         let message: Message
         do throws(WireError) {
             message = try Message(decoding: hello, on: .control, from: .destination)
@@ -196,53 +210,63 @@ final class Acceptor: Sendable {
             throw SessionFailure(.peer, "a connection begins with a greeting")
         }
         do {
-            if kind == .control {
+            if kind == .control, claimed == .none {
                 let fresh = try RandomBytes.make(SessionIdentifier.byteCount)
                 guard let identifier = SessionIdentifier(bytes: fresh) else {
                     preconditionFailure("32 bytes are an identifier")
                 }
-                try session.table.withLock { table throws(SessionTable.Refusal) in
+                let generation = try session.table.withLock { table throws(SessionTable.Refusal) in
                     try table.controlArrived(from: peer, identifier: fresh)
+                    return table.generation
                 }
-                return (kind, identifier)
+                return Admission(kind: kind, session: identifier, generation: generation)
             }
-            try session.table.withLock { table throws(SessionTable.Refusal) in
-                try table.connectionArrived(kind == .fault ? .fault : .bulk, from: peer, identifier: claimed.bytes)
+            let generation = try session.table.withLock { table throws(SessionTable.Refusal) in
+                switch kind {
+                case .control: try table.controlReturned(from: peer, identifier: claimed.bytes)
+                case .fault: try table.connectionArrived(.fault, from: peer, identifier: claimed.bytes)
+                case .bulk: try table.connectionArrived(.bulk, from: peer, identifier: claimed.bytes)
+                }
+                return table.generation
             }
-            return (kind, claimed)
+            if kind == .control { try session.replaceConnections() }
+            return Admission(kind: kind, session: claimed, generation: generation)
         } catch let refusal as SessionTable.Refusal {
+            if session.table.withLock({ $0.isAbandoned }) { session.abandoned.signal() }
             throw refusal.failure
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
     }
 
-    private func serve(_ channel: sending FrameChannel, _ kind: ConnectionKind) throws {
+    private func serve(_ channel: sending FrameChannel, _ admission: Admission) throws {
+        let kind = admission.kind
         if kind == .control {
-            session.controls.put(channel)
+            session.controls.put(ArrivedControl(channel: channel, generation: admission.generation))
             return
         }
         let handover = try Handover<FrameChannel>()
         handover.put(channel)
         try session.start("\(kind == .fault ? "fault" : "bulk")-\(session.pid)") { [self] in
+            defer { left(admission) }
             guard let channel = handover.take() else { return }
             if kind == .fault {
                 FaultService(session, logger: logger).run(channel)
             } else {
                 BulkService(session, logger: logger).run(channel)
             }
-            left(kind)
         }
     }
 
-    private func left(_ kind: ConnectionKind) {
+    private func left(_ admission: Admission) {
         session.table.withLock { table in
-            switch kind {
-            case .control: table.sessionEnded()
-            case .fault: table.connectionEnded(.fault)
-            case .bulk: table.connectionEnded(.bulk)
+            switch admission.kind {
+            case .control: if table.generation == admission.generation { table.sessionEnded() }
+            case .fault: table.connectionEnded(.fault, of: admission.generation)
+            case .bulk: table.connectionEnded(.bulk, of: admission.generation)
             }
         }
+        if admission.kind != .control { session.pageConnections.end() }
     }
 }
 
@@ -253,7 +277,8 @@ extension SessionTable.Refusal {
         case .busy: SessionFailure(.tryAgain, "another destination is being served")
         case .noSuchSession: SessionFailure(.peer, "there is no such session for this peer")
         case .tooMany: SessionFailure(.peer, "the session has enough connections of this kind")
-        case .granted: SessionFailure(.tryAgain, "the process was granted to a destination that is gone")
+        case .granted: SessionFailure(.tryAgain, "the process was granted to another destination")
+        case .notYet: SessionFailure(.tryAgain, "the session is being changed just now")
         case .closed: SessionFailure(.tryAgain, "the page server is about to end")
         }
     }

@@ -29,13 +29,15 @@ struct BulkService {
             try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
             try preCopyUntilItMayBegin(channel)
             guard let memory = session.frozenMemory else { return }
-            try sendLateGuards(channel)
-            try sendMap(session.ledger.map, channel) { .pageMap(runs: $0, isLast: $1) }
-            let preCopied = session.ledger.preCopied
+            if session.ledger.owesMap {
+                try sendLateGuards(channel)
+                try sendMap(session.ledger.map, channel) { .pageMap(runs: $0, isLast: $1) }
+            }
+            let preCopied = session.ledger.preCopyMapToSend
             if !preCopied.isEmpty { try sendMap(preCopied, channel) { .preCopyMap(runs: $0, isLast: $1) } }
             let reader = try memory.makeReader()
             try sendPages(channel, reader)
-            try countPreCopied(reader)
+            try Self.countRest(session.ledger, reader, until: channel.connection.interruption ?? session.stop)
             try channel.send(.drained(pages: session.ledger.existingCount ?? 0), until: .never)
             let last = try channel.receive(until: .never)
             if case .message(let message) = last { throw ChannelError.unexpected(message.kind) }
@@ -103,26 +105,32 @@ struct BulkService {
     private func sendPages(_ channel: FrameChannel, _ reader: any SourceMemoryReader) throws {
         let limit = UInt64(PageProtocol.maximumPages)
         let buffer = try TransferBuffer(capacity: FrameChannel.contentOffset + Int(limit) * PageSize.baseBytes)
-        while let run = session.ledger.claimRun(limit: limit) {
+        while try !isStopped(channel), let (run, isCounted) = session.ledger.claimRun(limit: limit) {
             let mask = try reader.read(
                 VirtualAddress(run.lowerBound << 12),
                 count: run.count,
                 into: buffer,
                 at: FrameChannel.contentOffset
             )
-            count(run, mask, buffer)
+            if isCounted { session.ledger.streamedAgain() } else { count(run, mask, buffer) }
             try send(run, mask, buffer, channel)
         }
     }
 
-    /// Reads what the destination has from pre-copy, for the digest: so COMPLETE compares it with the frozen process.
-    private func countPreCopied(_ reader: any SourceMemoryReader) throws {
+    /// Whether other connections have taken the place of this one, which a stream that never has to wait would not see.
+    private func isStopped(_ channel: FrameChannel) throws -> Bool {
+        if try channel.connection.interruption?.wait(until: .immediate) == true { throw ChannelError.stopped }
+        return false
+    }
+
+    /// Reads what the destination has and nobody has counted, for the digest: so COMPLETE compares it with the frozen process.
+    static func countRest(_ ledger: PageLedger, _ reader: any SourceMemoryReader, until stop: EventDescriptor) throws {
         let limit = UInt64(PageProtocol.maximumPages)
         let buffer = try TransferBuffer(capacity: Int(limit) * PageSize.baseBytes)
-        while let run = session.ledger.claimPreCopied(limit: limit) {
-            if try session.stop.wait(until: .immediate) { throw ChannelError.stopped }
+        while let run = ledger.claimUncounted(limit: limit) {
+            if try stop.wait(until: .immediate) { throw ChannelError.stopped }
             let mask = try reader.read(VirtualAddress(run.lowerBound << 12), count: run.count, into: buffer, at: 0)
-            session.ledger.preCopied(Self.digest(of: run, mask, buffer, at: 0))
+            ledger.wasThere(run, Self.digest(of: run, mask, buffer, at: 0))
         }
     }
 
@@ -147,7 +155,7 @@ struct BulkService {
 
     private func count(_ run: Range<UInt64>, _ mask: UInt64, _ buffer: TransferBuffer) {
         let digest = Self.digest(of: run, mask, buffer, at: FrameChannel.contentOffset)
-        session.ledger.streamed(digest, zero: UInt64(run.count - mask.nonzeroBitCount))
+        session.ledger.streamed(run, digest, zero: UInt64(run.count - mask.nonzeroBitCount))
     }
 
     /// Pages of data and pages of zeros in turn, each as long as possible.

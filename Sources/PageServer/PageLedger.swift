@@ -7,7 +7,8 @@ internal import Reporting
 /// Which pages exist, which have been sent, and the digest over those: what a COMPLETE is compared with.
 ///
 /// Every existing page is claimed once, by whichever thread sends it first, and counted then. A page may go out twice when a fault
-/// and the stream meet; the destination drops the second one. All threads of a session use one ledger.
+/// and the stream meet, or when connections break; the destination drops the second one, and it is not counted again. All threads of
+/// a session use one ledger.
 final class PageLedger: Sendable {
     /// The most pages that are remembered as sent before it is known which exist.
     static let maximumEarly = 4096
@@ -19,8 +20,15 @@ final class PageLedger: Sendable {
         /// Those of them that the destination has before its process runs.
         var granted = PageSet()
         var unsent = PageSet()
-        /// Existing pages that the destination has from pre-copy and that have not been counted.
+        /// Existing pages that the destination has, by pre-copy or from a connection that broke, and that have not been counted.
         var uncounted = PageSet()
+        /// Pages that are in the digest.
+        var counted = PageSet()
+        /// Existing pages that the destination has from pre-copy.
+        var preCopiedPages = PageSet()
+        /// What the destination does not know yet.
+        var owesMap = true
+        var owesPreCopyMap = true
         /// Pages sent with the description.
         var ahead = PageSet()
         /// Pages sent before the map was there, with their digest.
@@ -36,7 +44,8 @@ final class PageLedger: Sendable {
 
         /// Enters that a page is counted by whoever sends it; false when it has been or does not exist.
         mutating func take(_ page: UInt64) -> Bool {
-            unsent.remove(page) || uncounted.remove(page)
+            let isOpen = unsent.remove(page) || uncounted.remove(page)
+            return isOpen && !counted.contains(page)
         }
 
         /// Remembers a page until it is known whether it exists; one that is not remembered is sent and counted by the stream.
@@ -111,8 +120,10 @@ final class PageLedger: Sendable {
             state.unsent = pages
             state.unsent.subtract(preCopied)
             state.uncounted = preCopied
+            state.preCopiedPages = preCopied
             for (page, digest) in state.early where state.take(page) {
                 state.digest.add(digest)
+                state.counted.insert(page)
                 state.demanded += 1
             }
             state.early = []
@@ -146,14 +157,19 @@ final class PageLedger: Sendable {
         state.withLock { $0.existing?.count }
     }
 
-    /// Pages that the destination need not be sent, as far as they have not been counted.
-    var preCopied: PageSet {
-        state.withLock { $0.uncounted }
+    /// The map of pre-copied pages as far as the destination needs it: the pages that it has before they are sent.
+    var preCopyMapToSend: PageSet {
+        state.withLock { $0.owesPreCopyMap ? $0.preCopiedPages : PageSet() }
     }
 
     /// A copy of the map, empty before it is there.
     var map: PageSet {
         state.withLock { $0.existing ?? PageSet() }
+    }
+
+    /// Whether the destination still needs the map.
+    var owesMap: Bool {
+        state.withLock { $0.owesMap }
     }
 
     /// Whether no thread is between sending pages and counting them.
@@ -191,6 +207,7 @@ final class PageLedger: Sendable {
             state.demanded += 1
             if isZero { state.zero += 1 }
             state.digest.add(digest)
+            state.counted.insert(page)
         }
     }
 
@@ -203,23 +220,30 @@ final class PageLedger: Sendable {
     ///
     /// Ascending, whatever is demanded meanwhile: a walk through memory asks for its own next pages, and a stream that ran ahead of it
     /// would only send the same pages.
-    func claimRun(limit: UInt64) -> Range<UInt64>? {
+    ///
+    /// - Returns: pages that are all to be counted, or have all been counted when they were sent over a connection that broke.
+    func claimRun(limit: UInt64) -> (pages: Range<UInt64>, isCounted: Bool)? {
         state.withLock { state in
             guard let run = state.unsent.nextRun(from: state.cursor) ?? state.unsent.nextRun(from: 0) else {
                 return nil
             }
-            let claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
+            var claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
+            var isCounted = false
+            if let counted = state.counted.nextRun(in: claimed) {
+                isCounted = counted.lowerBound == claimed.lowerBound
+                claimed = isCounted ? counted : claimed.lowerBound..<counted.lowerBound
+            }
             state.unsent.remove(claimed)
             state.cursor = claimed.upperBound
             // The destination may have demanded the same pages just before and be complete without waiting for these.
             state.openAnswers += 1
-            return claimed
+            return (claimed, isCounted)
         }
     }
 
-    /// The next run of at most `limit` pre-copied pages that have not been counted, which the caller reads and counts now by
-    /// ``preCopied(_:)``; nil when there is none left.
-    func claimPreCopied(limit: UInt64) -> Range<UInt64>? {
+    /// The next run of at most `limit` pages that the destination has and that have not been counted, which the caller reads and
+    /// counts now by ``wasThere(_:_:)``; nil when there is none left.
+    func claimUncounted(limit: UInt64) -> Range<UInt64>? {
         state.withLock { state in
             guard let run = state.uncounted.nextRun(from: 0) else { return nil }
             let claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
@@ -229,21 +253,52 @@ final class PageLedger: Sendable {
         }
     }
 
-    /// Counts pages of a claimed run that the destination has from pre-copy.
-    func preCopied(_ digest: PageDigest) {
+    /// Counts a claimed run of pages that the destination has.
+    func wasThere(_ pages: Range<UInt64>, _ digest: PageDigest) {
         state.withLock { state in
             state.openAnswers -= 1
             state.digest.add(digest)
-            state.preCopied += digest.count
+            state.counted.insert(pages)
+            state.preCopied += state.preCopiedPages.count(in: pages)
         }
     }
 
-    /// Counts pages of a claimed run; before they are sent, so that no COMPLETE can overtake it.
-    func streamed(_ digest: PageDigest, zero: UInt64) {
+    /// Counts a claimed run of pages; before they are sent, so that no COMPLETE can overtake it.
+    func streamed(_ pages: Range<UInt64>, _ digest: PageDigest, zero: UInt64) {
         state.withLock { state in
             state.openAnswers -= 1
             state.digest.add(digest)
+            state.counted.insert(pages)
             state.zero += zero
+        }
+    }
+
+    /// A claimed run had been counted before.
+    func streamedAgain() {
+        state.withLock { $0.openAnswers -= 1 }
+    }
+
+    /// The destination is back and has said what it lacks; nobody serves pages now.
+    ///
+    /// What has been counted stays counted; what it lacks is sent, counted or not.
+    ///
+    /// - Parameters:
+    ///   - missing: existing pages.
+    ///   - hasMap: the page map need not be sent again.
+    ///   - hasPreCopyMap: the map of pre-copied pages need not be sent again, and `missing` has regarded it.
+    func resumed(missing: PageSet, hasMap: Bool, hasPreCopyMap: Bool) {
+        state.withLock { state in
+            guard let existing = state.existing else { preconditionFailure("PageLedger: resumed before the map") }
+            state.unsent = missing
+            if !hasPreCopyMap { state.unsent.subtract(state.preCopiedPages) }
+            state.uncounted = existing
+            state.uncounted.subtract(state.counted)
+            state.uncounted.subtract(state.unsent)
+            // Of answers that were cut off.
+            state.openAnswers = 0
+            state.cursor = 0
+            state.owesMap = !hasMap
+            state.owesPreCopyMap = !hasPreCopyMap
         }
     }
 

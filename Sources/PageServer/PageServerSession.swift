@@ -8,11 +8,15 @@ internal import TLSSession
 /// The source's half of a move: examine, listen, freeze, describe, grant, serve, complete.
 public struct PageServerSession {
     /// What the loop reports when a destination waits to talk.
-    private static let controlToken: UInt64 = 1
+    static let controlToken: UInt64 = 1
     /// What the loop reports when the process has ended.
     static let endToken: UInt64 = 2
     /// What the loop reports when pre-copy has ended.
     static let preCopyToken: UInt64 = 3
+    /// What the loop reports when a destination has come back before the grant.
+    static let abandonedToken: UInt64 = 4
+    /// What the loop reports when it is known which pages exist.
+    static let mapToken: UInt64 = 5
     /// How long a fault thread looks for the next request before it goes to sleep, where there is a CPU to do so on.
     private static let spin = Duration.microseconds(50)
 
@@ -82,6 +86,7 @@ public struct PageServerSession {
             session = try ServedSession(pid: options.pid, spin: Self.canSpin ? Self.spin : .zero)
             loop = try ControlLoop(signals: signals, sendTimeout: .seconds(30))
             try loop.watch(session.controls.descriptor, token: Self.controlToken)
+            try loop.watch(session.abandoned.descriptor, token: Self.abandonedToken)
             if let end = process.endDescriptor { try loop.watch(end, token: Self.endToken) }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
@@ -89,7 +94,7 @@ public struct PageServerSession {
         defer { _ = session.stopThreads(within: .seconds(10)) }
         try listen(context, session)
         while true {
-            let channel = try waitForDestination(loop, session)
+            let control = try waitForDestination(loop, session)
             let conversation = SourceConversation(
                 process: process,
                 options: options,
@@ -98,7 +103,7 @@ public struct PageServerSession {
                 status: status,
                 logger: logger
             )
-            switch conversation.run(channel) {
+            switch conversation.run(control) {
             case .nothingHappened:
                 do throws(SystemCallError) {
                     try session.sessionEnded()
@@ -140,10 +145,10 @@ public struct PageServerSession {
     }
 
     private func waitForDestination(_ loop: ControlLoop, _ session: ServedSession) throws(SessionFailure)
-        -> FrameChannel
+        -> ArrivedControl
     {
         while true {
-            if let channel = session.controls.take() { return channel }
+            if let control = session.controls.take() { return control }
             let event: ControlLoop.Event
             do throws(ChannelError) {
                 event = try loop.next(until: .never)

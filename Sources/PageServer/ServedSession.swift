@@ -5,6 +5,13 @@ internal import Paging
 internal import Reporting
 internal import TLSSession
 
+/// A control connection that was let in.
+struct ArrivedControl {
+    let channel: FrameChannel
+    /// Which one of the session it is.
+    let generation: UInt64
+}
+
 /// What the threads of a page server share.
 final class ServedSession: Sendable {
     /// For messages and names of threads.
@@ -14,7 +21,11 @@ final class ServedSession: Sendable {
     /// Who is let in.
     let table = Lock(SessionTable())
     /// Control connections that were let in, for the tracer thread.
-    let controls: Handover<FrameChannel>
+    let controls: Handover<ArrivedControl>
+    /// Fault and bulk connections that are let in or served.
+    let pageConnections: ActivityCount
+    /// Signalled when a destination has come back before the grant: its session is over.
+    let abandoned: EventDescriptor
     /// What the thread of a bulk connection is to send before the freeze.
     let preCopyJobs: Handover<PreCopyJob>
     /// Which pages exist and which were sent.
@@ -30,6 +41,8 @@ final class ServedSession: Sendable {
         self.pid = pid
         self.spin = spin
         controls = try Handover()
+        abandoned = try EventDescriptor()
+        pageConnections = try ActivityCount()
         preCopyJobs = try Handover()
         ledger = try PageLedger()
         threads = try SessionThreads()
@@ -44,12 +57,18 @@ final class ServedSession: Sendable {
 
     /// The session ended before anything happened: its connections end, so that none of them serves the next one.
     func sessionEnded() throws(SystemCallError) {
+        try replaceConnections()
+        table.withLock { $0.sessionEnded() }
+        abandoned.drain()
+    }
+
+    /// All connections of the session end; those that come from now on are others.
+    func replaceConnections() throws(SystemCallError) {
         let fresh = try EventDescriptor()
         sessionStop.withLock { present in
             present.signal()
             present = fresh
         }
-        table.withLock { $0.sessionEnded() }
     }
 
     /// The memory of the frozen process; nil before the freeze.

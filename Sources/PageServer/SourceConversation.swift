@@ -28,11 +28,23 @@ final class SourceConversation {
     let session: ServedSession
     let loop: ControlLoop
     let status: StatusSink
-    private let logger: Logger
+    let logger: Logger
 
     var commit = SourceCommit()
     private var frozen: (any FrozenSource)?
     private var deadline: Deadline
+    /// Which control connection of the session is attached.
+    var generation: UInt64 = 0
+    /// A control connection that has come to take the session up again, until it is known which pages exist.
+    var arrived: ArrivedControl?
+    /// What the destination says of what it lacks, while it says so.
+    var resumption: Resumption?
+    /// While the destination is lost: how long it is waited for.
+    var lostUntil: Deadline?
+    /// Guard pages that the grant names.
+    private var guards: [PageRun] = []
+    /// What an equal COMPLETE was equal to.
+    private var accepted: PageTally?
     private var wasAskedToStop = false
     private var layout: Handover<Result<[PageRun], SessionFailure>>?
     /// While the process is tracked.
@@ -40,7 +52,7 @@ final class SourceConversation {
     var preCopyState = PreCopyState.none
 
     /// What happened, for `--stats`.
-    private(set) var statistics = SessionStatistics()
+    var statistics = SessionStatistics()
 
     init(
         process: any SourceProcess,
@@ -72,13 +84,15 @@ final class SourceConversation {
     }
 
     /// Tells scripts and the operator.
-    private func report(_ event: StatusEvent) {
+    func report(_ event: StatusEvent) {
         status.report(event)
         logger.report(event)
     }
 
     /// Talks until the session ends.
-    func run(_ channel: FrameChannel) -> Ending {
+    func run(_ control: ArrivedControl) -> Ending {
+        let channel = control.channel
+        generation = control.generation
         let peer = channel.connection.peer?.description ?? "?"
         statistics.tlsVersion = channel.connection.version
         statistics.tlsCipher = channel.connection.cipher
@@ -88,14 +102,21 @@ final class SourceConversation {
         } catch {
             return .finished(SessionFailure(.systemCall, "\(error)"))
         }
-        defer { leave(channel) }
+        defer { leave() }
         while true {
             if let ending = step() { return ending }
         }
     }
 
-    private func leave(_ channel: FrameChannel) {
+    private func leave() {
         endTracking()
+        dropArrived()
+        hangUp()
+    }
+
+    /// Closes the control connection, if there is one.
+    func hangUp() {
+        guard let channel = loop.channel else { return }
         try? loop.detach()
         session.ended(channel)
     }
@@ -107,8 +128,12 @@ final class SourceConversation {
             case .signal(let signal): return stopRequested(by: signal)
             case .ready(PageServerSession.endToken): return processEnded()
             case .ready(PageServerSession.preCopyToken): return preCopyEnded()
+            case .ready(PageServerSession.controlToken): return controlReturned()
+            case .ready(PageServerSession.mapToken): return mapIsKnown()
+            case .ready(PageServerSession.abandonedToken): return abandoned()
             case .ready: return nil
             case .timedOut where preCopyGoesOn(): return nil
+            case .timedOut where loop.channel == nil: return waitedLongEnough()
             case .timedOut: throw .timedOut
             }
         } catch {
@@ -117,6 +142,10 @@ final class SourceConversation {
     }
 
     private func handle(_ message: Message) throws(ChannelError) -> Ending? {
+        if resumption != nil {
+            guard case .resume(let runs, let options) = message else { throw .unexpected(message.kind) }
+            return try resume(runs, options)
+        }
         switch message {
         case .preCopy(let request): return try preCopy(request)
         case .describe(let options): return try describe(options)
@@ -247,9 +276,10 @@ extension SourceConversation {
         switch commit.builtArrived() {
         case .violation(let resolution): return broke(.unexpected(.built), resolution)
         case .recordGrant: break
+        case .repeatGrant: return try sendGrant()
         }
+        guard session.table.withLock({ $0.grantBegins() }) else { return broke(.closed, commit.connectionLost()) }
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
-        let guards: [PageRun]
         do throws(SessionFailure) {
             guards = try session.ledger.guardsToGrant(limit: PageProtocol.maximumGuards)
             try frozen.commitGranted()
@@ -263,14 +293,19 @@ extension SourceConversation {
         session.table.withLock { $0.granted() }
         report(.granted)
         deadline = .never
-        try loop.send(.grant(guards: guards))
         session.streamMayBegin.signal()
+        return try sendGrant()
+    }
+
+    private func sendGrant() throws(ChannelError) -> Ending? {
+        try loop.send(.grant(guards: guards))
         return nil
     }
 
     private func running() throws(ChannelError) -> Ending? {
         switch commit.runningArrived() {
         case .violation(let resolution): return broke(.unexpected(.running), resolution)
+        case .ignore: return nil
         case .reportRunning: break
         }
         statistics.pause = sinceFreeze
@@ -279,16 +314,20 @@ extension SourceConversation {
     }
 
     private func complete(_ claim: PageTally) throws(ChannelError) -> Ending? {
-        waitUntilSettled()
-        let served = session.ledger.tally
+        settle()
+        let served = accepted ?? session.ledger.tally
         let existing = session.ledger.existingCount ?? .max
         switch commit.completeArrived(claim, served: served, existing: existing) {
         case .violation(let resolution): return broke(.unexpected(.complete), resolution)
         case .reject(let mismatch):
             logger.error("COMPLETE was not accepted; nothing is freed", metadata: ["reason": "\(mismatch)"])
             try? loop.send(.abort(code: UInt16(ExitCode.peer.rawValue), text: mismatch.description))
-            return hold(because: .aborted(code: UInt16(ExitCode.peer.rawValue), text: mismatch.description))
+            return lost(because: .aborted(code: UInt16(ExitCode.peer.rawValue), text: mismatch.description))
+        case .acknowledgeAgain:
+            try loop.send(.acknowledged)
+            return nil
         case .acknowledgeAndDispose:
+            accepted = served
             statistics.timeToResident = sinceFreeze
             do throws(ChannelError) {
                 try loop.send(.acknowledged)
@@ -302,7 +341,12 @@ extension SourceConversation {
     /// A fault thread counts a page behind sending it, and the destination may be faster.
     ///
     /// Pre-copied pages are read once more for the digest, which takes as long as there are many of them.
-    private func waitUntilSettled() {
+    private func settle() {
+        guard accepted == nil else { return }
+        // What a stream that has ended has left over.
+        if session.pageConnections.isZero, let reader = try? session.frozenMemory?.makeReader() {
+            try? BulkService.countRest(session.ledger, reader, until: session.stop)
+        }
         var counted = session.ledger.tally.pages
         var limit = Deadline.after(Self.settlingTime)
         while !session.ledger.isSettled && !limit.hasPassed {
@@ -317,9 +361,11 @@ extension SourceConversation {
     private static let settlingTime = Duration.seconds(10)
 
     /// Ends the process as the operator chose; the only way to get here is an equal COMPLETE.
-    private func dispose(_ served: PageTally) -> Ending {
+    ///
+    /// Then the session goes on for a while, for a destination to which the acknowledgement has not come.
+    private func dispose(_ served: PageTally) -> Ending? {
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
-        _ = session.stopThreads(within: .seconds(10))
+        stopServingPages()
         do throws(SessionFailure) {
             // Nothing of the tracker may be left in a process that lives on.
             if options.onComplete != .kill { endTracking() }
@@ -331,9 +377,22 @@ extension SourceConversation {
         } catch {
             return .finished(error)
         }
+        self.frozen = nil
+        if let end = process.endDescriptor { try? loop.unwatch(end) }
         report(.complete(pages: served.pages, digest: served.digest))
-        return .finished(nil)
+        deadline = .after(options.linger)
+        return nil
     }
+
+    /// Ends the page connections, and keeps the one of control.
+    private func stopServingPages() {
+        try? session.replaceConnections()
+        loop.channel?.connection.interruption = session.connectionStop
+        _ = session.pageConnections.waitUntilZero(until: .after(.seconds(10)))
+    }
+
+    /// Whether the copy may run, and the process must not.
+    var isGranted: Bool { commit.state == .granted || commit.state == .running }
 
     private var sinceFreeze: Duration? {
         frozen.map { MonotonicTime.now - MonotonicTime(nanoseconds: $0.freezeBegan) }
@@ -344,10 +403,11 @@ extension SourceConversation {
 
 extension SourceConversation {
     private func stopRequested(by signal: Signal) -> Ending? {
-        guard commit.state == .granted else {
+        if commit.state == .completed { return .finished(nil) }
+        guard isGranted else {
             return undo(commit.stopRequested(), SessionFailure(.tryAgain, "ended by \(signal)"))
         }
-        guard wasAskedToStop else {
+        guard wasAskedToStop || loop.channel == nil else {
             wasAskedToStop = true
             logger.warning(
                 "The destination still needs pages: the page server ends when all have arrived",
@@ -360,7 +420,7 @@ extension SourceConversation {
         return endGranted("ended by \(signal)")
     }
 
-    private func broke(_ error: ChannelError) -> Ending {
+    private func broke(_ error: ChannelError) -> Ending? {
         let resolution =
             switch error {
             case .wire, .unexpected: commit.violated()
@@ -370,7 +430,7 @@ extension SourceConversation {
         return broke(error, resolution)
     }
 
-    private func broke(_ error: ChannelError, _ resolution: SourceCommit.Resolution) -> Ending {
+    func broke(_ error: ChannelError, _ resolution: SourceCommit.Resolution) -> Ending? {
         switch resolution {
         case .leaveRunning:
             logger.notice("A destination has left before anything happened", metadata: ["reason": "\(error)"])
@@ -381,16 +441,26 @@ extension SourceConversation {
                 resolution,
                 SessionFailure(error.codeAtSource, "the destination was lost before the grant: \(error)")
             )
-        case .stayFrozen: return hold(because: error)
-        case .dispose: return .finished(nil)
+        case .stayFrozen: return lost(because: error)
+        case .none: return lostAfterwards(error)
         }
     }
 
+    /// Behind the acknowledgement: a destination that ends the connection in order has got it, or has nothing to ask any more.
+    private func lostAfterwards(_ error: ChannelError) -> Ending? {
+        if case .closed = error { return .finished(nil) }
+        if case .timedOut = error { return .finished(nil) }
+        dropArrived()
+        hangUp()
+        resumption = nil
+        return nil
+    }
+
     /// Ends the command with this failure, with everything undone that can be.
-    func undo(_ resolution: SourceCommit.Resolution, _ failure: SessionFailure) -> Ending {
+    func undo(_ resolution: SourceCommit.Resolution, _ failure: SessionFailure) -> Ending? {
         var failure = failure
         switch resolution {
-        case .leaveRunning, .dispose: break
+        case .leaveRunning, .none: break
         case .thaw:
             do throws(SessionFailure) {
                 // A process whose freeze has failed was let go already.
@@ -400,7 +470,7 @@ extension SourceConversation {
                 failure = error
             }
             frozen = nil
-        case .stayFrozen: return hold(because: .aborted(code: UInt16(failure.code.rawValue), text: failure.message))
+        case .stayFrozen: return lost(because: .aborted(code: UInt16(failure.code.rawValue), text: failure.message))
         }
         tell(failure)
         return .finished(failure)
@@ -412,34 +482,28 @@ extension SourceConversation {
         try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: text))
     }
 
-    /// The copy may be running: keeps the process frozen and its pages at hand, however long it takes.
-    private func hold(because error: ChannelError) -> Ending {
-        report(.lost)
-        logger.error(
-            "The destination was lost after the grant; the process stays frozen, for its copy may be running",
-            metadata: ["reason": "\(error)"]
-        )
-        try? loop.detach()
-        session.table.withLock { $0.connectionEnded(.control) }
-        let limit = options.hold.map { Deadline.after($0) } ?? .never
-        while true {
-            do throws(ChannelError) {
-                switch try loop.next(until: limit) {
-                case .signal(let signal): return endGranted("ended by \(signal)")
-                case .timedOut: return endGranted("the destination has not come back in time")
-                case .ready(PageServerSession.endToken): return processEnded()
-                case .message, .ready: continue
-                }
-            } catch {
-                return endGranted("\(error)")
-            }
+    /// The copy may be running: keeps the process frozen and its pages at hand until the destination is back.
+    func lost(because error: ChannelError) -> Ending? {
+        hangUp()
+        resumption = nil
+        if lostUntil == nil {
+            report(.lost)
+            logger.error(
+                "The destination was lost after the grant; the process stays frozen, for its copy may be running",
+                metadata: ["reason": "\(error)"]
+            )
         }
+        // Coming back in vain prolongs nothing.
+        let limit = lostUntil ?? options.hold.map { Deadline.after($0) } ?? .never
+        lostUntil = limit
+        deadline = limit
+        return nil
     }
 
     /// Somebody has ended the process, frozen or not: there is nothing left to serve or to thaw.
     private func processEnded() -> Ending {
         let failure =
-            commit.state == .granted
+            isGranted
             ? SessionFailure(
                 .interrupted,
                 "\(process.name) was ended while its copy still needed pages of it; they are lost"
@@ -454,7 +518,7 @@ extension SourceConversation {
     }
 
     /// Ends without COMPLETE: the process stays stopped, said aloud.
-    private func endGranted(_ reason: String) -> Ending {
+    func endGranted(_ reason: String) -> Ending {
         _ = session.stopThreads(within: .seconds(10))
         var words =
             "\(reason); \(process.name) was granted and stays stopped, for its copy may be running. "

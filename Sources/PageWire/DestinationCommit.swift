@@ -2,18 +2,19 @@
 
 /// Promises 1, 2 and 3 on the side of the destination, in one place.
 ///
-/// *At most one running copy*: the threads are let go only by ``GrantAction/release``, after one GRANT, and whatever
-/// breaks before it destroys the copy. *Never a wrong page*: after the grant no event takes the page service away while
-/// pages are owed. *Nothing freed early*: only ACKNOWLEDGED leads to ``State/acknowledged``.
+/// *At most one running copy*: the threads are let go only by ``GrantAction/release``, after one GRANT; whatever goes wrong
+/// before that destroys the copy, but a lost connection behind BUILT, where the grant may be on its way: then the copy stays
+/// built and stopped, and the destination asks again. *Never a wrong page*: after the grant no event takes the page service
+/// away while pages are owed. *Nothing freed early*: only ACKNOWLEDGED leads to ``State/acknowledged``.
 ///
-/// | state | goes on by | a break of any kind |
-/// |---|---|---|
-/// | building | built | destroy the copy |
-/// | awaitingGrant | GRANT | destroy the copy |
-/// | releasing | released | destroy the copy (the source stays frozen) |
-/// | draining | became resident | keep serving what is owed |
-/// | completing | ACKNOWLEDGED | runs on, not acknowledged |
-/// | acknowledged | | nothing is owed |
+/// | state | goes on by | a lost connection | any other break |
+/// |---|---|---|---|
+/// | building | built | destroy the copy | destroy the copy |
+/// | awaitingGrant | GRANT | reconnect, ask again | destroy the copy |
+/// | releasing | released | reconnect | destroy the copy (the source stays frozen) |
+/// | draining | became resident | reconnect, go on | keep serving what is there |
+/// | completing | ACKNOWLEDGED | reconnect, say it again | runs on, not acknowledged |
+/// | acknowledged | | nothing is owed | nothing is owed |
 ///
 /// Events are methods in the past tense; each returns what the driver has to do. The machine does no I/O and knows no
 /// time.
@@ -42,10 +43,12 @@ public struct DestinationCommit: ~Copyable {
     public enum Resolution: Hashable, Sendable {
         /// No thread of the copy has run: destroy all of it, tell the source to abort if it can still be told, close.
         case destroyCopy
+        /// Keep everything as it is and take the session up again; then ask ``DestinationCommit/resumed()``.
+        case reconnect
         /// The copy runs and lacks pages: threads that need one wait. Never unregister, never close the last
         /// userfaultfd; follow the policy on loss.
         case keepServing
-        /// The copy has all its pages and runs on; only the acknowledgement is missing, so the source keeps its frozen
+        /// The copy has all its pages and runs on; only the acknowledgement is missing, so the source may keep its frozen
         /// process.
         case runOnUnacknowledged
         /// Nothing is owed by anybody: nothing has to be done.
@@ -93,8 +96,23 @@ public struct DestinationCommit: ~Copyable {
         case violation(Resolution)
     }
 
+    /// What to say on a control connection that has taken the session up again.
+    public enum ResumedAction: Hashable, Sendable {
+        /// BUILT: the grant may have been lost.
+        case sendBuilt
+        /// Nothing: RUNNING follows.
+        case wait
+        /// RUNNING: it may have been lost.
+        case sendRunning
+        /// COMPLETE with this tally: it, or its acknowledgement, may have been lost.
+        case sendComplete(PageTally)
+        /// There is no session that could go on: do this to the copy.
+        case withhold(Resolution)
+    }
+
     /// Where the session stands.
     public private(set) var state = State.building
+    private var tally: PageTally?
 
     /// A session in which the description has been asked for.
     public init() {}
@@ -137,6 +155,7 @@ public struct DestinationCommit: ~Copyable {
         switch state {
         case .draining:
             state = .completing
+            self.tally = tally
             return .sendComplete(tally)
         case .building, .awaitingGrant, .releasing, .completing, .acknowledged, .ended:
             return .withhold(resolve())
@@ -154,10 +173,31 @@ public struct DestinationCommit: ~Copyable {
         }
     }
 
-    /// The control connection ended: end of file, reset, time-out, a TLS alert.
+    /// A connection ended: end of file, reset, time-out, a TLS alert.
     ///
-    /// None of them ever is success.
+    /// None of them ever is success, and none tells what the source has decided.
     public mutating func connectionLost() -> Resolution {
+        switch state {
+        case .awaitingGrant, .releasing, .draining, .completing: .reconnect
+        case .building, .acknowledged, .ended: resolve()
+        }
+    }
+
+    /// The session was taken up again over new connections.
+    public mutating func resumed() -> ResumedAction {
+        switch state {
+        case .awaitingGrant: return .sendBuilt
+        case .releasing: return .wait
+        case .draining: return .sendRunning
+        case .completing:
+            guard let tally else { preconditionFailure("DestinationCommit: completing without a tally") }
+            return .sendComplete(tally)
+        case .building, .acknowledged, .ended: return .withhold(resolve())
+        }
+    }
+
+    /// Nobody tries to reconnect any more: the source has no such session, or it took too long.
+    public mutating func gaveUpReconnecting() -> Resolution {
         resolve()
     }
 
@@ -181,7 +221,7 @@ public struct DestinationCommit: ~Copyable {
         resolve()
     }
 
-    /// The one rule about broken sessions.
+    /// The one rule about sessions that do not go on.
     private mutating func resolve() -> Resolution {
         switch state {
         case .building, .awaitingGrant, .releasing:

@@ -28,6 +28,10 @@ extension Message {
         case .running: self = .running
         case .complete: self = .complete(Self.tally(payload))
         case .acknowledged: self = .acknowledged
+        case .resume:
+            let (runs, flags) = try Self.runs(payload, allowedFlags: ResumeOptions.known.rawValue)
+            self = .resume(runs: runs, options: ResumeOptions(rawValue: flags))
+        case .resumed: self = .resumed
         case .pageMap:
             let (runs, flags) = try Self.runs(payload, allowedFlags: 1)
             self = .pageMap(runs: runs, isLast: flags == 1)
@@ -94,13 +98,8 @@ extension Message {
         }
         guard payload[7] == 0 else { throw WireError(.badField, at: 23, expected: "zero", found: "\(payload[7])") }
         let session = SessionIdentifier(decoding: payload, at: 8)
-        guard (connection == .control) == (session == .none) else {
-            throw WireError(
-                .badField,
-                at: 24,
-                expected: "a session, but none on control",
-                found: "\(session) on \(connection)"
-            )
+        guard connection == .control || session != .none else {
+            throw WireError(.badField, at: 24, expected: "a session on \(connection)", found: "\(session)")
         }
         return .hello(connection: connection, session: session)
     }

@@ -32,7 +32,7 @@ extension Message {
         case .refused(let code, let text), .abort(let code, let text):
             bytes.append(littleEndian: code)
             bytes += Self.bounded(text)
-        case .ping, .pong, .built, .running, .acknowledged:
+        case .ping, .pong, .built, .running, .acknowledged, .resumed:
             break
         case .describe(let options):
             bytes.append(littleEndian: options.rawValue)
@@ -50,6 +50,8 @@ extension Message {
             Self.append(guards, flags: 0, to: &bytes)
         case .pageMap(let runs, let isLast), .preCopyMap(let runs, let isLast):
             Self.append(runs, flags: isLast ? 1 : 0, to: &bytes)
+        case .resume(let runs, let options):
+            Self.append(runs, flags: options.rawValue, to: &bytes)
         case .guardMap(let runs):
             Self.append(runs, flags: 0, to: &bytes)
         case .drained(let pages):

@@ -6,8 +6,9 @@ public import Paging
 /// These are few, so they are values with arrays inside; the frames of the fault path are ``PageFrame``s and allocate
 /// nothing.
 public enum Message: Hashable, Sendable {
-    /// Destination → source, first on every connection. `session` is ``SessionIdentifier/none`` on a control
-    /// connection, which opens a session, and the identifier from ``welcome(session:)`` on the others.
+    /// Destination → source, first on every connection. `session` is ``SessionIdentifier/none`` on a control connection
+    /// that opens a session, and else the identifier from ``welcome(session:)``: a control connection that names one takes
+    /// the session up again.
     case hello(connection: ConnectionKind, session: SessionIdentifier)
     /// Source → destination, the answer to a greeting that is accepted.
     case welcome(session: SessionIdentifier)
@@ -43,6 +44,11 @@ public enum Message: Hashable, Sendable {
     case complete(PageTally)
     /// Source → destination: count and digest match; nothing more is owed by either side.
     case acknowledged
+    /// Destination → source, first on a control connection that takes a session up again: what is there and what is not,
+    /// in one or more pieces.
+    case resume(runs: [PageRun], options: ResumeOptions)
+    /// Source → destination: what was said to be missing is owed again; the other connections may come.
+    case resumed
 
     /// Source → destination on bulk: runs of lazy pages that exist at the source. Every page outside of all runs is
     /// zeros.
@@ -79,6 +85,8 @@ public enum Message: Hashable, Sendable {
         case .running: .running
         case .complete: .complete
         case .acknowledged: .acknowledged
+        case .resume: .resume
+        case .resumed: .resumed
         case .pageMap: .pageMap
         case .guardMap: .guardMap
         case .drained: .drained
@@ -105,6 +113,31 @@ public struct DescribeOptions: OptionSet, Hashable, Sendable {
 
     /// Every option of this version.
     static let known: DescribeOptions = [.eager]
+}
+
+/// What the runs of a ``Message/resume(runs:options:)`` are.
+public struct ResumeOptions: OptionSet, Hashable, Sendable {
+    /// The options as bits.
+    public let rawValue: UInt32
+
+    /// Takes the options as bits.
+    public init(rawValue: UInt32) {
+        self.rawValue = rawValue
+    }
+
+    /// This was the last piece.
+    public static let last = ResumeOptions(rawValue: 1)
+    /// The page map has come whole: the runs are pages of it that are missing.
+    ///
+    /// Without it the runs are pages that are there, everything else is missing, and the map is sent again.
+    public static let hasMap = ResumeOptions(rawValue: 2)
+    /// The map of pre-copied pages has come whole, or there is nothing that it could name.
+    ///
+    /// Without it that map is sent again, and what it names is not missing.
+    public static let hasPreCopyMap = ResumeOptions(rawValue: 4)
+
+    /// Every option of this version.
+    static let known: ResumeOptions = [.last, .hasMap, .hasPreCopyMap]
 }
 
 /// How many pages, and the digest over them.

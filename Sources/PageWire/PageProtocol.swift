@@ -3,12 +3,12 @@
 /// Constants of the page protocol; the article "The page protocol" describes it byte by byte.
 public enum PageProtocol {
     /// The version that this program speaks.
-    public static let version: UInt16 = 2
+    public static let version: UInt16 = 3
     /// "THAW", the first bytes of a greeting.
     public static let magic: [UInt8] = [0x54, 0x48, 0x41, 0x57]
     /// Most pages in one frame of pages, and most pages asked for at once.
     public static let maximumPages: UInt32 = 64
-    /// Most runs in one frame of the page map.
+    /// Most runs in one frame of the page map, and of what a destination says that it misses.
     public static let maximumMapRuns = 4096
     /// Most guard ranges in a grant.
     public static let maximumGuards = 65536
@@ -71,6 +71,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     case complete = 0x17
     case acknowledged = 0x18
     case preCopy = 0x19
+    case resume = 0x1a
+    case resumed = 0x1b
 
     // Fault.
     case requestPages = 0x20
@@ -96,7 +98,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         return switch self {
         case .hello, .welcome: 40...40
         case .refused, .abort: 2...2 + PageProtocol.maximumText
-        case .ping, .pong, .built, .running, .acknowledged: 0...0
+        case .ping, .pong, .built, .running, .acknowledged, .resumed: 0...0
         case .describe: 4...4
         case .description: 17...16 + PageProtocol.maximumChunk
         case .eagerPages: 1...PageProtocol.maximumEagerChunk
@@ -104,7 +106,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .grant: 8...8 + 16 * PageProtocol.maximumGuards
         case .requestPages, .zeroPages, .absentPages, .failed, .guardPages, .zeroRun: 16...16
         case .pages, .pageRun: 16 + 4096...16 + pageBytes
-        case .pageMap, .preCopyMap, .guardMap: 8...8 + 16 * PageProtocol.maximumMapRuns
+        case .pageMap, .preCopyMap, .guardMap, .resume: 8...8 + 16 * PageProtocol.maximumMapRuns
         case .drained: 8...8
         case .preCopy, .preCopyRound: 24...24
         case .preCopied: 8...8
@@ -116,8 +118,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         switch self {
         case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .pageRun, .zeroRun: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
-            .built, .grant, .running, .complete, .acknowledged, .preCopy, .pageMap, .drained, .preCopyRound, .preCopied,
-            .preCopyMap, .guardMap:
+            .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .drained,
+            .preCopyRound, .preCopied, .preCopyMap, .guardMap:
             false
         }
     }
@@ -127,8 +129,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         switch self {
         case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
-            .built, .grant, .running, .complete, .acknowledged, .preCopy, .pageMap, .pageRun, .zeroRun, .drained,
-            .preCopyRound, .preCopied, .preCopyMap, .guardMap:
+            .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .pageRun,
+            .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap, .guardMap:
             false
         }
     }
@@ -141,8 +143,10 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .hello: sender == .destination
         case .welcome, .refused: sender == .source
         case .abort, .ping, .pong: connection == .control
-        case .describe, .built, .running, .complete, .preCopy: connection == .control && sender == .destination
-        case .description, .eagerPages, .handedOver, .grant, .acknowledged: connection == .control && sender == .source
+        case .describe, .built, .running, .complete, .preCopy, .resume:
+            connection == .control && sender == .destination
+        case .description, .eagerPages, .handedOver, .grant, .acknowledged, .resumed:
+            connection == .control && sender == .source
         case .requestPages: connection == .fault && sender == .destination
         case .pages, .zeroPages, .absentPages, .failed, .guardPages: connection == .fault && sender == .source
         case .pageMap, .pageRun, .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap, .guardMap:

@@ -2,18 +2,21 @@
 
 /// Promises 2 and 3 on the side of the source, in one place.
 ///
-/// *At most one running copy*: there is one state, ``State/granted``, from which no event leads to ``Resolution/thaw``,
-/// and the grant is sent only after it has been entered. *Nothing freed early*: ``Resolution/dispose`` comes from one
-/// event only, a COMPLETE whose count and digest equal those of this side. End of file, resets, aborts and time-outs
-/// never do.
+/// *At most one running copy*: from ``State/granted`` on no event leads to ``Resolution/thaw``, and the grant is sent only
+/// after that has been entered. *Nothing freed early*: the process is disposed of behind one event only, a COMPLETE whose
+/// count and digest equal those of this side. End of file, resets, aborts and time-outs never do.
+///
+/// From the grant on the destination may lose its connections and come back: what it says again because it does not know
+/// whether it was heard is answered again and changes nothing.
 ///
 /// | state | goes on by | a break of any kind |
 /// |---|---|---|
 /// | waiting | DESCRIBE | the process runs, nothing to undo |
 /// | frozen | BUILT | thaw |
 /// | recording | grant recorded | thaw |
-/// | granted | COMPLETE, equal | stay frozen, keep the pages |
-/// | completed | | dispose of the process |
+/// | granted | RUNNING, or COMPLETE, equal | stay frozen, keep the pages, wait for the destination |
+/// | running | COMPLETE, equal | the same |
+/// | completed | | nothing: the process was disposed of |
 ///
 /// Events are methods in the past tense; each returns what the driver has to do. The machine does no I/O and knows no
 /// time.
@@ -30,9 +33,12 @@ public struct SourceCommit: ~Copyable {
         /// `ended` (thawed) when it failed. The grant has not been sent.
         case recording
         /// The grant is recorded and may be anywhere between here and the destination: the process never runs here
-        /// again by itself. To `completed` by an equal COMPLETE, else it stays.
+        /// again by itself. To `running` by RUNNING, to `completed` by an equal COMPLETE, else it stays; BUILT, said again,
+        /// is answered by the grant again.
         case granted
-        /// The destination has every page. Final.
+        /// The destination has let its threads go. To `completed` by an equal COMPLETE, else it stays.
+        case running
+        /// The destination has every page. Final; the COMPLETE, said again, is acknowledged again.
         case completed
         /// Over before the grant; the process runs on. Final.
         case ended
@@ -47,8 +53,8 @@ public struct SourceCommit: ~Copyable {
         case thaw
         /// The copy may be running: keep the process frozen and its pages at hand, whatever happens to the connection.
         case stayFrozen
-        /// The destination has everything: do with the frozen process what the operator chose (kill, stop, clone).
-        case dispose
+        /// The destination has everything, and the process has been disposed of: nothing is left to do.
+        case none
     }
 
     /// What to do when the destination asked for the description.
@@ -64,6 +70,8 @@ public struct SourceCommit: ~Copyable {
         /// Make sure that the process can never run on by itself, even if this program dies; then report
         /// ``SourceCommit/grantRecorded()``, or ``SourceCommit/failed()``. Do not send the grant yet.
         case recordGrant
+        /// It was granted and has not run, and does not know: send the grant again.
+        case repeatGrant
         /// It may not say so now: abort the session with a protocol error and do this to the process.
         case violation(Resolution)
     }
@@ -80,6 +88,8 @@ public struct SourceCommit: ~Copyable {
     public enum RunningAction: Hashable, Sendable {
         /// Tell the operator.
         case reportRunning
+        /// It has said so before: nothing.
+        case ignore
         /// It may not say so now: abort the session with a protocol error and do this to the process.
         case violation(Resolution)
     }
@@ -111,6 +121,8 @@ public struct SourceCommit: ~Copyable {
         /// Send the acknowledgement, then dispose of the process. An error while sending changes nothing: the
         /// destination has everything.
         case acknowledgeAndDispose
+        /// It was acknowledged before: send the acknowledgement again, and nothing else.
+        case acknowledgeAgain
         /// Free nothing. Abort the session, naming the mismatch; the process stays frozen.
         case reject(Mismatch)
         /// It may not say so now: abort the session with a protocol error and do this to the process.
@@ -129,7 +141,7 @@ public struct SourceCommit: ~Copyable {
         case .waiting:
             state = .frozen
             return .freeze
-        case .frozen, .recording, .granted, .completed, .ended:
+        case .frozen, .recording, .granted, .running, .completed, .ended:
             return .violation(resolve())
         }
     }
@@ -140,7 +152,9 @@ public struct SourceCommit: ~Copyable {
         case .frozen:
             state = .recording
             return .recordGrant
-        case .waiting, .recording, .granted, .completed, .ended:
+        case .granted:
+            return .repeatGrant
+        case .waiting, .recording, .running, .completed, .ended:
             return .violation(resolve())
         }
     }
@@ -153,7 +167,7 @@ public struct SourceCommit: ~Copyable {
         case .recording:
             state = .granted
             return .sendGrant
-        case .waiting, .frozen, .granted, .completed, .ended:
+        case .waiting, .frozen, .granted, .running, .completed, .ended:
             return .withhold(resolve())
         }
     }
@@ -162,7 +176,10 @@ public struct SourceCommit: ~Copyable {
     public mutating func runningArrived() -> RunningAction {
         switch state {
         case .granted:
+            state = .running
             return .reportRunning
+        case .running:
+            return .ignore
         case .waiting, .frozen, .recording, .completed, .ended:
             return .violation(resolve())
         }
@@ -177,7 +194,7 @@ public struct SourceCommit: ~Copyable {
     /// - Returns: What to do; disposing of the process is among it only here.
     public mutating func completeArrived(_ claim: PageTally, served: PageTally, existing: UInt64) -> CompleteAction {
         switch state {
-        case .granted:
+        case .granted, .running:
             guard served.pages == existing else {
                 return .reject(.notAllServed(served: served.pages, existing: existing))
             }
@@ -189,6 +206,8 @@ public struct SourceCommit: ~Copyable {
             }
             state = .completed
             return .acknowledgeAndDispose
+        case .completed where claim == served:
+            return .acknowledgeAgain
         case .waiting, .frozen, .recording, .completed, .ended:
             return .violation(resolve())
         }
@@ -232,10 +251,10 @@ public struct SourceCommit: ~Copyable {
         case .frozen, .recording:
             state = .ended
             return .thaw
-        case .granted:
+        case .granted, .running:
             return .stayFrozen
         case .completed:
-            return .dispose
+            return .none
         case .ended:
             return .leaveRunning
         }

@@ -14,6 +14,8 @@ final class Move {
         var output: TestProcess.Stream = .null
         var input: TestProcess.Stream = .null
         var errors: TestProcess.Stream?
+        /// Whether what travels goes through a proxy that can be told to cut it off.
+        var isProxied = false
     }
 
     let server: TestProcess
@@ -21,6 +23,7 @@ final class Move {
     let serverEvents: StatusEvents
     let restorerEvents: StatusEvents
     let port: Int
+    let proxy: CuttingProxy?
     /// The copy, as the test sees it, once it runs; killed at the end of the move's life unless it is given away.
     private(set) var copy: Int32?
     private var copyIsOurs = true
@@ -32,7 +35,8 @@ final class Move {
         let listening = try serverEvents.wait(for: "listening")
         guard let port = listening["port"]?.integer else { throw TestFailure("no port in \(listening)") }
         self.port = port
-        restorer = try Self.startRestorer(port, options)
+        proxy = options.isProxied ? try CuttingProxy(to: port) : nil
+        restorer = try Self.startRestorer(proxy?.port ?? port, options)
         restorerEvents = StatusEvents(of: restorer)
     }
 

@@ -21,6 +21,15 @@ final class StatusEvents {
         throw TestFailure("no state '\(state)' but \(names) from \(process.commandLine); \(process.report())")
     }
 
+    /// The event with this state that comes after `count` others of it.
+    func wait(for state: String, after count: Int, within limit: Duration = patience) throws {
+        while names.filter({ $0 == state }).count <= count {
+            guard try next(within: limit, waitingFor: "another \(state)") != nil else {
+                throw TestFailure("no other '\(state)' but \(names); \(process.report())")
+            }
+        }
+    }
+
     /// The first event with this state and this number of pages or more, those seen earlier included.
     @discardableResult
     func wait(for state: String, pages: Int, within limit: Duration = patience) throws -> Int {

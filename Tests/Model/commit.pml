@@ -11,7 +11,7 @@
  *   machines.pml    SourceCommit and DestinationCommit, every event in every state, written by CommitModelTests from the code
  *   Source          SourceConversation and PageServerSession on the tracer's thread, with CheckpointedProcess and FrozenProcess
  *   Bulk            BulkService and PreCopyService on the thread of a bulk connection
- *   Destination     DestinationConversation on the tracer's thread, with PartialProcess
+ *   Destination     DestinationConversation on the tracer's thread, with PartialProcess and Reconnection
  *   Receiver        PreCopyThread, BulkThread and StagedThread, of which one is at work at a time
  *   Guardian        clinux_guardian_start
  *   Application     the process at the source, which writes its pages as long as it runs
@@ -21,14 +21,15 @@
  *
  * A connection is a queue in each direction. When it is broken, what is queued may still arrive or not, each side notices some time
  * later, and what is sent meanwhile is lost, with an error or without: so a lost message is a lost connection. Half-open
- * connections are found by keep-alive. FAULTS is how many of these may happen, anywhere: a program dies, a connection breaks (that
+ * connections are found by keep-alive. From BUILT on the destination takes the session up again (SessionTable, SourceConversation+Resume):
+ * the old queues are gone, it says what it has, and says again what may not have been heard. FAULTS is how many of these may happen, anywhere: a program dies, a connection breaks (that
  * of control or those of pages), a step fails, a deadline passes, an operator sends a signal, the original or the copy is killed or
  * exits, the guardian dies, a destination sends a wrong COMPLETE. A state in which nothing can happen is an error unless everybody in it is at a label `end_`; where a
  * session waits there, it waits for an operator, and says so by an assertion that there was a fault. A run with fewer faults than it
  * may have does not stand still, so every number of faults is run.
  *
- * Not modelled: one system call is one step, so a page server that dies between an injected call and its end; a peer that lies; time;
- * a connection that is taken up again (this version does not). A guardian that dies besides its restorer leaves zeros: the one loss
+ * Not modelled: one system call is one step, so a page server that dies between an injected call and its end; a peer that lies; time.
+ * A guardian that dies besides its restorer leaves zeros: the one loss
  * that is known, excluded by name below.
  */
 #ifndef DESTINATIONS
@@ -58,6 +59,7 @@ mtype:messages = { PRE_COPY, DESCRIBE, HANDED_OVER, BUILT, GRANT, RUNNING, COMPL
 mtype:frames = { PAGE, PRE_COPIED, PRE_COPY_MAP };
 mtype:jobs = { none, offered, working, succeeded, failed, over };
 mtype:guards = { watches, released, gone };
+mtype:sessions = { isOpen, isGranting, isGranted };
 mtype:phases = { idle, preCopies, preCopied, serves, lostPages, finished };
 
 byte faults;
@@ -78,6 +80,13 @@ mtype:jobs job = none;
 /* Programs, connections, and who has the session. */
 bool sourceOver, tableClosed;
 byte owner = NOBODY;
+/* What the table of sessions knows: whether there is a grant, and whether the destination has come back before one. */
+mtype:sessions session = isOpen;
+bool abandoned;
+/* A control connection that takes the session up again and has not been heard yet; whether a stream is due, and at work. */
+bool arrived[DESTINATIONS], mustStream[DESTINATIONS], streaming[DESTINATIONS];
+/* The source has accepted a COMPLETE. */
+bool accepted;
 bool destinationOver[DESTINATIONS], cut[DESTINATIONS], pagesCut[DESTINATIONS], bulkOpen[DESTINATIONS];
 chan controls = [DESTINATIONS] of { byte };
 chan toSource[DESTINATIONS] = [8] of { mtype:messages, bool };
@@ -93,7 +102,9 @@ chan bulk[DESTINATIONS] = [1] of { mtype:frames, byte, byte };
 mtype:lives copy[DESTINATIONS] = absent;
 mtype:guards guardian[DESTINATIONS] = watches;
 mtype:phases receiver[DESTINATIONS] = idle;
-bool hasRun[DESTINATIONS], acknowledged[DESTINATIONS];
+bool hasRun[DESTINATIONS], acknowledged[DESTINATIONS], built[DESTINATIONS];
+/* Pages that the destination has, as it said when it took the session up again. */
+bool told[DESTINATIONS * PAGES];
 bool kept[DESTINATIONS * PAGES], resident[DESTINATIONS * PAGES];
 byte content[DESTINATIONS * PAGES];
 #define at(i, p) ((i) * PAGES + (p))
@@ -182,6 +193,41 @@ inline endTracking() {
     armed = false
 }
 
+/* The destination is back and says what it has: new connections, and what was under way on the old ones is gone. */
+inline adopt(i) { d_step {
+    arrived[i] = false;
+    do
+    :: toSource[i]?_, _
+    :: empty(toSource[i]) -> break
+    od;
+    do
+    :: toDestination[i]?_
+    :: empty(toDestination[i]) -> break
+    od;
+    do
+    :: bulk[i]?_, _, _
+    :: empty(bulk[i]) -> break
+    od;
+    told[at(i, 0)] = resident[at(i, 0)];
+#if PAGES > 1
+    told[at(i, 1)] = resident[at(i, 1)];
+#endif
+    mustStream[i] = !accepted;
+    if
+    :: destinationOver[i] -> skip
+    :: else -> cut[i] = false; pagesCut[i] = false
+    fi
+} }
+
+/* Counts what the destination has and nobody has counted. */
+inline countRest(i) { d_step {
+    served[0] = served[0] || told[at(i, 0)];
+#if PAGES > 1
+    served[1] = served[1] || told[at(i, 1)];
+#endif
+    skip
+} }
+
 proctype Source() {
     mtype:sourceState state;
     mtype:actions action;
@@ -203,7 +249,11 @@ talk:
     if
     :: toSource[peer]?message, claim -> skip
     :: noticedAtSource(peer) -> source_connectionLost(state, action, resolution); goto resolve
-    :: d_step { faults < FAULTS && state != source_granted -> faults++ }; source_connectionLost(state, action, resolution); goto resolve
+    :: d_step { faults < FAULTS && (state == source_waiting || state == source_frozen) -> faults++ };
+        source_connectionLost(state, action, resolution); goto resolve
+    :: abandoned && session == isOpen -> source_connectionLost(state, action, resolution); goto resolve
+    /* A connection whose end has not been noticed here. */
+    :: arrived[peer] && !streaming[peer] -> adopt(peer); goto talk
     :: fault -> goto stopRequested
     :: original == dead -> goto processEnded
     :: job == succeeded -> job = over; goto talk
@@ -226,7 +276,8 @@ decide:
     if
     :: action == action_freeze -> goto freeze
     :: action == action_recordGrant -> goto record
-    :: action == action_reportRunning -> goto talk
+    :: action == action_repeatGrant -> goto sendGrant
+    :: action == action_reportRunning || action == action_ignore -> goto talk
     :: action == action_reject -> goto reject
     :: action == action_acknowledgeAndDispose -> goto acknowledge
     :: action == action_violation || action == action_resolve -> goto resolve
@@ -267,6 +318,11 @@ freeze:
     goto talk;
 
 record:
+    /* Who was told that there is no such session has destroyed the copy. */
+    if
+    :: abandoned -> source_connectionLost(state, action, resolution); goto resolve
+    :: d_step { !abandoned -> session = isGranting }
+    fi;
     if
     :: d_step { original == held -> original = committed }
     :: original == dead -> source_failed(state, action, resolution); goto undo
@@ -274,12 +330,14 @@ record:
     fi;
     source_grantRecorded(state, action, resolution);
     assert(action == action_sendGrant);
+    session = isGranted;
+    mayStream = true;
+sendGrant:
     if
     :: broken(peer) -> source_connectionLost(state, action, resolution); goto resolve
     :: broken(peer) -> skip
     :: d_step { !broken(peer) -> toDestination[peer]!GRANT }
     fi;
-    mayStream = true;
     goto talk;
 
 settle:
@@ -287,7 +345,13 @@ settle:
     if
     :: everythingServed && claim -> source_equalCompleteArrived(state, action, resolution)
     :: everythingServed && !claim -> source_otherCompleteArrived(state, action, resolution)
-    :: !everythingServed && pagesBroken(peer) -> source_otherCompleteArrived(state, action, resolution)
+    :: !everythingServed && !streaming[peer] && (pagesBroken(peer) || !mustStream[peer]) ->
+        countRest(peer);
+        if
+        :: everythingServed && claim -> source_equalCompleteArrived(state, action, resolution)
+        :: everythingServed && !claim -> source_otherCompleteArrived(state, action, resolution)
+        :: !everythingServed -> source_otherCompleteArrived(state, action, resolution)
+        fi
     :: fault -> source_otherCompleteArrived(state, action, resolution)
     fi;
     goto decide;
@@ -297,6 +361,7 @@ reject:
     goto hold;
 
 acknowledge:
+    accepted = true;
     tell(peer, ACKNOWLEDGED);
     /* The only place where anything is freed. */
     if
@@ -305,13 +370,26 @@ acknowledge:
     :: isHeld -> endTracking(); goOnAsClone()
     :: original == dead -> skip
     fi;
-    goto leave;
+linger:
+    /* For a destination that has not heard it; not for ever, and not behind an end in order. */
+    atomic {
+    if
+    :: toSource[peer]?message, claim ->
+        if
+        :: message == COMPLETE && claim -> source_equalCompleteArrived(state, action, resolution);
+            assert(action == action_acknowledgeAgain); tell(peer, ACKNOWLEDGED); goto linger
+        :: else -> goto linger
+        fi
+    :: arrived[peer] && !streaming[peer] -> adopt(peer); goto linger
+    :: empty(toSource[peer]) -> goto leave
+    fi
+    }
 
 stopRequested:
     if
-    :: state == source_granted && !asked -> asked = true; goto talk
-    :: state == source_granted && asked -> goto endGranted
-    :: state != source_granted -> source_stopRequested(state, action, resolution); goto undo
+    :: (state == source_granted || state == source_running) && !asked -> asked = true; goto talk
+    :: (state == source_granted || state == source_running) && asked -> goto endGranted
+    :: state != source_granted && state != source_running -> source_stopRequested(state, action, resolution); goto undo
     fi;
 
 resolve:
@@ -319,19 +397,19 @@ resolve:
     :: resolution == resolution_leaveRunning -> skip
     :: resolution == resolution_thaw -> goto undo
     :: resolution == resolution_stayFrozen -> goto hold
-    :: resolution == resolution_dispose -> goto leave
+    :: resolution == resolution_none -> goto leave
     fi;
     /* Nothing has happened: another destination may come. */
     assert(faults > 0);
     tell(peer, ABORT);
     endTracking();
     assert(original == runs || original == dead);
-    d_step { cut[peer] = true; pagesCut[peer] = true; job = none; owner = NOBODY };
+    d_step { cut[peer] = true; pagesCut[peer] = true; job = none; owner = NOBODY; abandoned = false };
     goto end_ready;
 
 undo:
     if
-    :: resolution == resolution_leaveRunning || resolution == resolution_dispose -> skip
+    :: resolution == resolution_leaveRunning || resolution == resolution_none -> skip
     :: resolution == resolution_thaw -> thaw()
     :: resolution == resolution_stayFrozen -> goto hold
     fi;
@@ -341,8 +419,10 @@ undo:
 hold:
     cut[peer] = true;
     assert(faults > 0);
+    /* The destination may come back; whoever stops the page server or has bounded its patience ends this. */
 end_held:
     if
+    :: arrived[peer] && !streaming[peer] -> adopt(peer); goto talk
     :: fault -> skip
     :: original == dead -> goto processEnded
     fi;
@@ -373,10 +453,14 @@ proctype Bulk(byte me) {
 end_unopened:
     bulkOpen[me];
 end_wait:
+    streaming[me] = false;
+end_idle:
     if
-    :: d_step { owner == me && job == offered -> job = working; round = 0 }
-    :: owner == me && mayStream && scanned && job != offered && job != working -> goto stream
-    :: pagesBroken(me) -> goto ended
+    :: d_step { owner == me && job == offered && !pagesBroken(me) -> job = working; round = 0 }
+    :: d_step { owner == me && mayStream && scanned && job != offered && job != working && mustStream[me] && !pagesBroken(me) ->
+        streaming[me] = true; mustStream[me] = false }; goto stream
+    :: d_step { owner == me && job == offered && pagesBroken(me) -> job = failed }
+        goto end_idle
     fi;
 again:
     if
@@ -404,7 +488,7 @@ again:
     :: page < PAGES && take[page] ->
         bytes = version[page];
         if
-        :: pagesBroken(me) -> job = failed; goto ended
+        :: pagesBroken(me) -> job = failed; goto end_wait
         :: bulk[me]!PAGE, page, bytes -> d_step { sentAhead[page] = true; page++ }
         fi
     :: page == PAGES -> break
@@ -414,7 +498,7 @@ ahead:
     /* Before it is sent: what the destination does next must not come before it is known here. */
     job = succeeded;
     if
-    :: pagesBroken(me) -> goto ended
+    :: pagesBroken(me) -> goto end_wait
     :: bulk[me]!PRE_COPIED, 0, 0
     fi;
     goto end_wait;
@@ -422,21 +506,21 @@ ahead:
 stream:
     page = 0;
     do
-    :: page < PAGES && unchanged[page] ->
+    :: d_step { page < PAGES && told[at(me, page)] -> served[page] = true; page++ }
+    :: page < PAGES && !told[at(me, page)] && unchanged[page] ->
         if
-        :: pagesBroken(me) -> goto ended
+        :: pagesBroken(me) -> goto end_wait
         :: bulk[me]!PRE_COPY_MAP, page, 0 -> d_step { served[page] = true; page++ }
         fi
-    :: page < PAGES && !unchanged[page] ->
+    :: page < PAGES && !told[at(me, page)] && !unchanged[page] ->
         bytes = version[page];
         if
-        :: pagesBroken(me) -> goto ended
+        :: pagesBroken(me) -> goto end_wait
         :: bulk[me]!PAGE, page, bytes -> d_step { served[page] = true; page++ }
         fi
     :: page == PAGES -> break
     od;
-ended:
-    skip
+    goto end_wait
     } unless { sourceOver }
 }
 
@@ -463,6 +547,13 @@ ended:
     :: fault -> goto undone \
     fi }
 
+/* Every connection is made anew where there is a grant; before one the destination is told that there is no such session. */
+#define mayReturn(i) (!sourceOver && !tableClosed && owner == i && session == isGranted && !arrived[i])
+#define comeBack(i) arrived[i] = true; cut[i] = true; pagesCut[i] = true
+#define isUnknown(i) (!sourceOver && !tableClosed && (owner != i || session == isOpen))
+#define isBack(i) (!arrived[i] && !sourceOver)
+#define isBackInVain(i) (sourceOver || tableClosed)
+
 proctype Destination(byte me) {
     mtype:destinationState state = destination_building;
     mtype:actions action;
@@ -476,7 +567,7 @@ proctype Destination(byte me) {
     :: sourceOver || tableClosed || owner != NOBODY -> goto ended
     fi;
     if
-    :: d_step { !sourceOver && owner == me && !pagesCut[me] -> bulkOpen[me] = true }
+    :: d_step { !sourceOver && owner == me && !pagesCut[me] -> bulkOpen[me] = true; mustStream[me] = true }
     :: sourceOver || owner != me || pagesCut[me] -> goto undone
     :: fault -> goto undone
     fi;
@@ -528,17 +619,59 @@ describe:
     atomic {
     if
     :: copy[me] == dead -> goto undone
-    :: copy[me] == held -> destination_built(state, action, resolution); assert(action == action_sendBuilt)
+    :: copy[me] == held -> built[me] = true; destination_built(state, action, resolution); assert(action == action_sendBuilt)
     fi
     }
-    sendOr(me, BUILT, false, undone);
-    expect(GRANT);
+ask:
+    sendOr(me, BUILT, false, unanswered);
+unanswered:
+    atomic {
+    if
+    :: toDestination[me]?message ->
+        if
+        :: message == GRANT -> skip
+        :: message != GRANT -> goto undone
+        fi
+    :: noticedAtDestination(me) || receiver[me] == lostPages -> goto seekGrant
+    :: fault -> goto undone
+    fi
+    }
+    goto release;
+
+seekGrant:
+    destination_connectionLost(state, action, resolution);
+    assert(resolution == resolution_reconnect && faults > 0);
+    atomic {
+    if
+    :: toDestination[me]?message ->
+        if
+        :: message == GRANT -> goto release
+        :: message != GRANT -> goto undone
+        fi
+    :: d_step { mayReturn(me) -> comeBack(me) }
+    /* Told that there is no such session. */
+    :: d_step { isUnknown(me) -> abandoned = abandoned || owner == me }; goto undone
+    /* Not for ever: nothing has run. */
+    :: sourceOver || tableClosed -> goto undone
+    :: fault -> goto undone
+    fi
+    }
+    if
+    :: isBack(me) -> receiver[me] = serves
+    :: isBackInVain(me) -> goto seekGrant
+    fi;
+    destination_resumed(state, action, resolution);
+    assert(action == action_sendBuilt);
+    goto ask;
+
+release:
     destination_grantArrived(state, action, resolution);
     assert(action == action_release);
     /* Guards, timers: may need pages. Then the first thread is let go, */
     if
     :: copy[me] == dead -> goto undone
     :: fault -> goto undone
+    :: receiver[me] == lostPages -> goto undone
     :: d_step { copy[me] == held -> copy[me] = letting; hasRun[me] = true }
     fi;
     /* and the last, */
@@ -548,7 +681,7 @@ describe:
     :: copy[me] == dead || copy[me] == exited -> goto undone
     :: d_step { copy[me] == letting -> copy[me] = loose }
     fi;
-    /* and from now on a lost page connection makes it wait. */
+    /* and from now on nothing but the operator ends it. */
     if
     :: d_step { copy[me] == loose -> copy[me] = runs }
     :: copy[me] == dead -> goto undone
@@ -568,11 +701,11 @@ drain:
         :: message != ACKNOWLEDGED && message != ABORT -> destination_violated(state, action, resolution)
         fi;
         if
-        :: action == action_finish -> acknowledged[me] = true; goto ended
+        :: action == action_finish -> assert(accepted); acknowledged[me] = true; goto ended
         :: action == action_violation || action == action_resolve -> goto lost
         fi
     :: noticedAtDestination(me) -> goto connectionLost
-    :: receiver[me] == lostPages && state == destination_draining -> goto lost
+    :: receiver[me] == lostPages && state == destination_draining -> goto connectionLost
     :: allResident(me) && state == destination_draining -> goto becameResident
     /* A destination that lies, or has miscounted. */
     :: d_step { faults < FAULTS && !broken(me) && state == destination_draining -> faults++; toSource[me]!COMPLETE, false };
@@ -608,6 +741,44 @@ becameResident:
 
 connectionLost:
     destination_connectionLost(state, action, resolution);
+    assert(resolution == resolution_reconnect && faults > 0);
+end_seek:
+    atomic {
+    if
+    :: toDestination[me]?message ->
+        if
+        :: message == ACKNOWLEDGED -> destination_acknowledgementArrived(state, action, resolution)
+        :: message != ACKNOWLEDGED -> destination_abortArrived(state, action, resolution)
+        fi;
+        if
+        :: action == action_finish -> assert(accepted); acknowledged[me] = true; goto ended
+        :: action != action_finish -> goto lost
+        fi
+    :: d_step { mayReturn(me) -> comeBack(me) }
+    :: allResident(me) && state == destination_draining -> goto becameResident
+    /* Who has everything, or whose process has ended, does not wait for ever. */
+    :: state == destination_completing && (sourceOver || tableClosed) ->
+        destination_gaveUpReconnecting(state, action, resolution); assert(resolution == resolution_runOnUnacknowledged); goto ended
+    :: copy[me] == dead || copy[me] == exited -> goto ended
+    :: fault ->
+        if
+        :: copyRuns(me) && state == destination_draining -> copy[me] = dead
+        :: else -> skip
+        fi;
+        goto ended
+    fi
+    }
+    if
+    :: isBack(me) -> skip
+    :: isBackInVain(me) -> goto connectionLost
+    fi;
+    destination_resumed(state, action, resolution);
+    if
+    :: action == action_sendRunning -> receiver[me] = serves; sendOr(me, RUNNING, false, connectionLost)
+    :: action == action_sendComplete -> claim = allRight(me); sendOr(me, COMPLETE, claim, connectionLost)
+    fi;
+    goto drain;
+
 lost:
     /* Another destination may have been refused, but whoever has the grant waits only after a fault. */
     assert(faults > 0);
@@ -678,12 +849,12 @@ proctype Receiver(byte me) {
         :: frame == PAGE && receiver[me] == serves -> resident[at(me, page)] = true; content[at(me, page)] = bytes
         fi }
     :: d_step { (receiver[me] == preCopies || receiver[me] == serves) && pagesBroken(me) ->
-        /* Building may wait for a page that never comes; a copy that runs may wait. */
+        /* Building may wait for a page that never comes; what is built may wait. */
         if
-        :: copy[me] == held || copy[me] == letting || copy[me] == loose -> copy[me] = dead
+        :: copy[me] == held && !built[me] -> copy[me] = dead
         :: else -> skip
         fi;
-        receiver[me] = lostPages }; break
+        receiver[me] = lostPages }
     :: receiver[me] == finished -> break
     od
     } unless { destinationOver[me] }

@@ -25,7 +25,9 @@ struct CommitModelTests {
     }
 
     @Test func everyStateIsReached() {
-        #expect(MachineText.source.states == ["waiting", "frozen", "ended", "recording", "granted", "completed"])
+        #expect(
+            MachineText.source.states == ["waiting", "frozen", "ended", "recording", "granted", "running", "completed"]
+        )
         let destination = ["building", "awaitingGrant", "ended", "releasing", "draining", "completing", "acknowledged"]
         #expect(MachineText.destination.states == destination)
     }
@@ -156,7 +158,7 @@ private struct MachineText: Sendable {
         name: "destination",
         events: [
             "built", "grantArrived", "released", "becameResident", "acknowledgementArrived",
-            "connectionLost", "abortArrived", "violated", "failed", "stopRequested",
+            "connectionLost", "resumed", "gaveUpReconnecting", "abortArrived", "violated", "failed", "stopRequested",
         ]
     ) { way in
         var machine = DestinationCommit()
@@ -170,9 +172,11 @@ private struct MachineText: Sendable {
                 case 3: "\(machine.becameResident(tally))"
                 case 4: "\(machine.acknowledgementArrived())"
                 case 5: "resolve \(machine.connectionLost())"
-                case 6: "resolve \(machine.abortArrived())"
-                case 7: "resolve \(machine.violated())"
-                case 8: "resolve \(machine.failed())"
+                case 6: "\(machine.resumed())"
+                case 7: "resolve \(machine.gaveUpReconnecting())"
+                case 8: "resolve \(machine.abortArrived())"
+                case 9: "resolve \(machine.violated())"
+                case 10: "resolve \(machine.failed())"
                 default: "resolve \(machine.stopRequested())"
                 }
         }

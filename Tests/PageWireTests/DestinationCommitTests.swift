@@ -15,7 +15,7 @@ struct DestinationCommitTests {
         var machine = DestinationCommit()
         if state == .building { return machine }
         if state == .ended {
-            _ = machine.connectionLost()
+            _ = machine.failed()
             return machine
         }
         _ = machine.built()
@@ -67,7 +67,7 @@ struct DestinationCommitTests {
                 var machine = Self.machine(in: state)
                 let answer: Resolution
                 switch event {
-                case 0: answer = machine.connectionLost()
+                case 0: answer = machine.gaveUpReconnecting()
                 case 1: answer = machine.abortArrived()
                 case 2: answer = machine.violated()
                 case 3: answer = machine.failed()
@@ -76,6 +76,36 @@ struct DestinationCommitTests {
                 #expect(answer == resolution, "event \(event) in \(state)")
                 #expect(machine.state == next, "event \(event) in \(state)")
             }
+        }
+    }
+
+    /// From BUILT on a lost connection changes nothing but that the session has to be taken up again, and what may not have been
+    /// heard is said again.
+    @Test func aLostConnectionIsNoBreakOnceTheGrantMayBeOnItsWay() {
+        let words: [(State, DestinationCommit.ResumedAction)] = [
+            (.awaitingGrant, .sendBuilt),
+            (.releasing, .wait),
+            (.draining, .sendRunning),
+            (.completing, .sendComplete(Self.tally)),
+        ]
+        for (state, word) in words {
+            var machine = Self.machine(in: state)
+            for _ in 0..<3 {
+                let lost = machine.connectionLost()
+                #expect(lost == .reconnect)
+                #expect(machine.state == state)
+                let resumed = machine.resumed()
+                #expect(resumed == word)
+                #expect(machine.state == state)
+            }
+        }
+        for (state, resolution) in [(State.building, Resolution.destroyCopy), (.acknowledged, .none), (.ended, .none)] {
+            var machine = Self.machine(in: state)
+            let lost = machine.connectionLost()
+            #expect(lost == resolution)
+            var other = Self.machine(in: state)
+            let resumed = other.resumed()
+            #expect(resumed == .withhold(resolution))
         }
     }
 
@@ -124,7 +154,7 @@ struct DestinationCommitTests {
             var runs = false
             for _ in 0..<12 {
                 var resolution: Resolution?
-                switch Int.random(in: 0..<8, using: &random) {
+                switch Int.random(in: 0..<10, using: &random) {
                 case 0: if case .withhold(let it) = machine.built() { resolution = it }
                 case 1:
                     switch machine.grantArrived() {
@@ -140,6 +170,8 @@ struct DestinationCommitTests {
                 case 4: if case .violation(let it) = machine.acknowledgementArrived() { resolution = it }
                 case 5: resolution = machine.connectionLost()
                 case 6: resolution = machine.abortArrived()
+                case 7: if case .withhold(let it) = machine.resumed() { resolution = it }
+                case 8: resolution = machine.gaveUpReconnecting()
                 default: resolution = machine.stopRequested()
                 }
                 #expect(releases <= 1, "seed \(seed)")

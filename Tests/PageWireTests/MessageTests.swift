@@ -142,8 +142,9 @@ struct MessageFieldTests {
     @Test func aSessionBelongsToEveryConnectionButTheFirst() {
         let none = Self.altered(.hello(connection: .control, session: .none), 22, [2])
         #expect(Self.error(none, on: .fault, from: .destination)?.offset == 24)
+        // A control connection that names one takes it up again.
         let some = Self.altered(.hello(connection: .fault, session: Sample.session ?? .none), 22, [1])
-        #expect(Self.error(some, from: .destination)?.offset == 24)
+        #expect(Self.error(some, from: .destination) == nil)
         let unknown = Self.altered(.hello(connection: .control, session: .none), 22, [9])
         #expect(Self.error(unknown, from: .destination)?.offset == 22)
         var empty = Message.welcome(session: Sample.session ?? .none).encoded()
@@ -174,6 +175,10 @@ struct MessageFieldTests {
         }
         #expect(Self.error(Self.altered(map, 16, [2]), on: .bulk, from: .source)?.offset == 16)
         #expect(Self.error(Self.altered(map, 20, [2]), on: .bulk, from: .source)?.offset == 20)
+        let resume = Message.resume(runs: [], options: [.last, .hasMap, .hasPreCopyMap])
+        #expect(Self.error(resume.encoded(), from: .destination) == nil)
+        #expect(Self.error(Self.altered(resume, 20, [8]), from: .destination)?.offset == 20)
+        #expect(Self.error(Self.altered(resume, 16, [1]), from: .destination)?.offset == 16)
         let grant = Message.grant(guards: [])
         #expect(Self.error(Self.altered(grant, 20, [1]), from: .source)?.offset == 20)
     }

@@ -16,7 +16,7 @@ struct Sample: CustomStringConvertible, Sendable {
     static let session = SessionIdentifier(bytes: Array(1...32))
 
     /// Every message at least once.
-    static let all: [Sample] = greetings + control + pageMap + preCopy
+    static let all: [Sample] = greetings + control + pageMap + preCopy + reconnection
 
     private static let greetings: [Sample] = [
         Sample(
@@ -29,7 +29,7 @@ struct Sample: CustomStringConvertible, Sendable {
                 00 00 00                | zero
                 00 00 00 00 00 00 00 00 | no request
                 54 48 41 57             | THAW
-                02 00                   | version 2
+                03 00                   | version 3
                 01                      | control
                 00                      | zero
                 0000000000000000 0000000000000000 0000000000000000 0000000000000000 | no session yet
@@ -43,7 +43,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  01 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of hello
-                54 48 41 57  02 00  03  00                        | THAW, version 2, bulk
+                54 48 41 57  03 00  03  00                        | THAW, version 3, bulk
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | session
                 """
             )
@@ -55,7 +55,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  02 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of welcome
-                54 48 41 57  02 00  00 00                         | THAW, version 2, zero
+                54 48 41 57  03 00  00 00                         | THAW, version 3, zero
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | session
                 """
             )
@@ -279,6 +279,39 @@ struct Sample: CustomStringConvertible, Sendable {
                 00 10 00 00 00 00 00 00  01 00 00 00 00 00 00 00  | 1 page at 0x1000
                 """
             )
+        ),
+    ]
+
+    private static let reconnection: [Sample] = [
+        Sample(
+            message: .hello(connection: .control, session: session ?? .none),
+            sender: .destination,
+            golden: bytes(
+                """
+                28 00 00 00  01 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of hello
+                54 48 41 57  03 00  01  00                        | THAW, version 3, control
+                0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | the session to take up again
+                """
+            )
+        ),
+        Sample(
+            message: .resume(
+                runs: [PageRun(address: VirtualAddress(0x1000), count: 2)],
+                options: [.last, .hasMap, .hasPreCopyMap]
+            ),
+            sender: .destination,
+            golden: bytes(
+                """
+                18 00 00 00  1a 00 00 00  00 00 00 00 00 00 00 00 | 24 bytes of resume
+                01 00 00 00  07 00 00 00                          | one run, missing, the last piece
+                00 10 00 00 00 00 00 00  02 00 00 00 00 00 00 00  | 2 pages at 0x1000
+                """
+            )
+        ),
+        Sample(
+            message: .resumed,
+            sender: .source,
+            golden: bytes("00 00 00 00  1b 00 00 00  00 00 00 00 00 00 00 00 | resumed")
         ),
     ]
 }

@@ -24,6 +24,10 @@ struct SourceCommitTests {
         if state == .recording { return machine }
         _ = machine.grantRecorded()
         if state == .granted { return machine }
+        if state == .running {
+            _ = machine.runningArrived()
+            return machine
+        }
         _ = machine.completeArrived(tally, served: tally, existing: 7)
         return machine
     }
@@ -34,7 +38,8 @@ struct SourceCommitTests {
         (.frozen, .thaw, .ended),
         (.recording, .thaw, .ended),
         (.granted, .stayFrozen, .granted),
-        (.completed, .dispose, .completed),
+        (.running, .stayFrozen, .running),
+        (.completed, .none, .completed),
         (.ended, .leaveRunning, .ended),
     ]
 
@@ -52,7 +57,7 @@ struct SourceCommitTests {
         #expect(machine.state == .granted)
         let running = machine.runningArrived()
         #expect(running == .reportRunning)
-        #expect(machine.state == .granted)
+        #expect(machine.state == .running)
         let complete = machine.completeArrived(Self.tally, served: Self.tally, existing: 7)
         #expect(complete == .acknowledgeAndDispose)
         #expect(machine.state == .completed)
@@ -84,7 +89,7 @@ struct SourceCommitTests {
                 #expect(answer == .violation(resolution), "describe in \(state)")
                 #expect(machine.state == next)
             }
-            if state != .frozen {
+            if state != .frozen && state != .granted {
                 var machine = Self.machine(in: state)
                 let answer = machine.builtArrived()
                 #expect(answer == .violation(resolution), "built in \(state)")
@@ -96,16 +101,42 @@ struct SourceCommitTests {
                 #expect(answer == .withhold(resolution), "recorded in \(state)")
                 #expect(machine.state == next)
             }
-            if state != .granted {
+            if state != .granted && state != .running {
                 var machine = Self.machine(in: state)
                 let running = machine.runningArrived()
                 #expect(running == .violation(resolution), "running in \(state)")
+            }
+            if ![.granted, .running, .completed].contains(state) {
                 var other = Self.machine(in: state)
                 let complete = other.completeArrived(Self.tally, served: Self.tally, existing: 7)
                 #expect(complete == .violation(resolution), "complete in \(state)")
                 #expect(other.state == next)
             }
         }
+    }
+
+    /// A destination that has lost its connections says again what may not have been heard.
+    @Test func whatIsSaidAgainIsAnsweredAgainAndChangesNothing() {
+        var granted = Self.machine(in: .granted)
+        let built = granted.builtArrived()
+        #expect(built == .repeatGrant)
+        #expect(granted.state == .granted)
+        var running = Self.machine(in: .running)
+        let again = running.runningArrived()
+        #expect(again == .ignore)
+        #expect(running.state == .running)
+        let violation = running.builtArrived()
+        #expect(violation == .violation(.stayFrozen), "a copy that ran is not built anew")
+        var completed = Self.machine(in: .completed)
+        let complete = completed.completeArrived(Self.tally, served: Self.tally, existing: 7)
+        #expect(complete == .acknowledgeAgain)
+        let other = completed.completeArrived(
+            PageTally(pages: 7, high: 0, low: 0),
+            served: Self.tally,
+            existing: 7
+        )
+        #expect(other == .violation(.none))
+        #expect(completed.state == .completed)
     }
 
     @Test func onlyAnEqualCompleteDisposes() {
@@ -188,7 +219,7 @@ struct SourceCommitTests {
                 if granted {
                     #expect(resolution != .thaw && resolution != .leaveRunning, "seed \(seed)")
                 } else {
-                    #expect(resolution != .stayFrozen && resolution != .dispose, "seed \(seed)")
+                    #expect(resolution != .stayFrozen && resolution != Resolution.none, "seed \(seed)")
                 }
             }
         }

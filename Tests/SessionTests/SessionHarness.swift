@@ -73,6 +73,7 @@ final class ServerUnderTest: Sendable {
         var options = PageServerOptions(pid: pid)
         options.tls.directory = try Certificates.directory()
         options.hold = .milliseconds(100)
+        options.linger = .milliseconds(100)
         change(&options)
         let result = result
         let session = PageServerSession(
@@ -118,6 +119,8 @@ final class DestinationUnderTest: Sendable {
         var options = RestoreOptions(port: port)
         options.tls.directory = try Certificates.directory()
         options.newPIDNamespace = true
+        options.answerTimeout = .seconds(10)
+        options.acknowledgementTimeout = .seconds(1)
         change(&options)
         let handover = try Handover<RestoreSession>()
         handover.put(
@@ -166,12 +169,30 @@ final class ScriptedDestination {
     /// What the bulk connection has named before the page map was complete.
     private(set) var lateGuards: [PageRun] = []
 
-    init(port: UInt16, _ change: (inout RestoreOptions) -> Void = { _ in }) throws {
+    init(
+        port: UInt16,
+        session: SessionIdentifier = .none,
+        _ change: (inout RestoreOptions) -> Void = { _ in }
+    ) throws {
         var options = RestoreOptions(port: port)
         options.tls.directory = try Certificates.directory()
         change(&options)
         link = try PageServerLink(options, stop: EventDescriptor())
-        (control, session) = try link.open(.control)
+        (control, self.session) = try link.open(.control, session: session)
+    }
+
+    /// Says what is missing, or what is there, and waits until the source knows.
+    func resume(_ pages: PageSet, _ options: ResumeOptions) throws {
+        var runs: [PageRun] = []
+        var position: UInt64 = 0
+        while let run = pages.nextRun(from: position) {
+            position = run.upperBound
+            runs.append(PageRun(pageNumbers: run))
+        }
+        // Piece by piece.
+        for run in runs { try send(.resume(runs: [run], options: options)) }
+        try send(.resume(runs: [], options: options.union(.last)))
+        guard case .resumed = try receive() else { throw TestFailure("not resumed") }
     }
 
     func openPageConnections() throws {

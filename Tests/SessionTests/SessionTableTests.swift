@@ -68,7 +68,7 @@ import Testing
         #expect(throws: SessionTable.Refusal.tooMany(.bulk)) {
             try table.connectionArrived(.bulk, from: owner, identifier: identifier)
         }
-        table.connectionEnded(.bulk)
+        table.connectionEnded(.bulk, of: table.generation)
         try table.connectionArrived(.bulk, from: owner, identifier: identifier)
     }
 
@@ -83,12 +83,103 @@ import Testing
 
     @Test func aGrantedSessionNeverMakesRoom() throws {
         var table = try opened()
-        table.granted()
-        table.connectionEnded(.control)
+        try grant(&table)
+        table.connectionEnded(.control, of: table.generation)
         table.sessionEnded()
         #expect(throws: SessionTable.Refusal.granted) {
             try table.controlArrived(from: stranger, identifier: [UInt8](repeating: 2, count: 32))
         }
+    }
+
+    private func grant(_ table: inout SessionTable) throws {
+        let mayBegin = table.grantBegins()
+        try #require(mayBegin)
+        table.granted()
+    }
+
+    @Test func aGrantedSessionIsTakenUpAgainByItsOwnerOnly() throws {
+        var table = try opened()
+        try grant(&table)
+        try table.connectionArrived(.fault, from: owner, identifier: identifier)
+        for (peer, session) in [(stranger, identifier), (owner, [UInt8](repeating: 3, count: 32)), (owner, [])] {
+            #expect(throws: SessionTable.Refusal.noSuchSession) {
+                try table.controlReturned(from: peer, identifier: session)
+            }
+        }
+        #expect(table.generation == 1)
+        try table.controlReturned(from: owner, identifier: identifier)
+        #expect(table.generation == 2)
+    }
+
+    @Test func aRenewedCertificateOfTheSameNamesIsTheSamePeer() throws {
+        var named = owner
+        named.names = ["b.example", "a.example"]
+        var table = SessionTable()
+        try table.controlArrived(from: named, identifier: identifier)
+        try grant(&table)
+        var renewed = named
+        renewed.fingerprint = [UInt8](repeating: 9, count: 32)
+        renewed.names = ["a.example", "b.example"]
+        var other = renewed
+        other.names = ["a.example"]
+        #expect(throws: SessionTable.Refusal.noSuchSession) {
+            try table.controlReturned(from: other, identifier: identifier)
+        }
+        try table.controlReturned(from: renewed, identifier: identifier)
+        table.resumed(table.generation)
+        // The other connections show the certificate of the control connection that is there now.
+        #expect(throws: SessionTable.Refusal.noSuchSession) {
+            try table.connectionArrived(.fault, from: named, identifier: identifier)
+        }
+        try table.connectionArrived(.fault, from: renewed, identifier: identifier)
+    }
+
+    @Test func pageConnectionsWaitUntilTheSessionGoesOn() throws {
+        var table = try opened()
+        try grant(&table)
+        try table.connectionArrived(.bulk, from: owner, identifier: identifier)
+        try table.controlReturned(from: owner, identifier: identifier)
+        #expect(throws: SessionTable.Refusal.notYet) {
+            try table.connectionArrived(.bulk, from: owner, identifier: identifier)
+        }
+        table.resumed(1)
+        #expect(throws: SessionTable.Refusal.notYet) {
+            try table.connectionArrived(.bulk, from: owner, identifier: identifier)
+        }
+        table.resumed(2)
+        for _ in 0..<SessionTable.maximumConnections {
+            try table.connectionArrived(.bulk, from: owner, identifier: identifier)
+        }
+        // One of the connections from before has ended: that makes no room.
+        table.connectionEnded(.bulk, of: 1)
+        #expect(throws: SessionTable.Refusal.tooMany(.bulk)) {
+            try table.connectionArrived(.bulk, from: owner, identifier: identifier)
+        }
+    }
+
+    @Test func whoComesBackBeforeTheGrantEndsTheSession() throws {
+        var table = try opened()
+        #expect(throws: SessionTable.Refusal.noSuchSession) {
+            try table.controlReturned(from: owner, identifier: identifier)
+        }
+        #expect(table.isAbandoned)
+        // The destination has been told that there is no such session, so it may not be granted any more.
+        let mayBegin = table.grantBegins()
+        #expect(!mayBegin)
+        table.sessionEnded()
+        #expect(!table.isAbandoned)
+    }
+
+    @Test func whoComesBackWhileTheGrantIsRecordedAsksAgain() throws {
+        var table = try opened()
+        let mayBegin = table.grantBegins()
+        #expect(mayBegin)
+        #expect(throws: SessionTable.Refusal.notYet) {
+            try table.controlReturned(from: owner, identifier: identifier)
+        }
+        #expect(!table.isAbandoned)
+        table.granted()
+        try table.controlReturned(from: owner, identifier: identifier)
     }
 
     @Test func aClosedTableLetsNobodyIn() throws {
