@@ -14,8 +14,8 @@ internal import Synchronization
 /// guard, and from then on who touches those pages gets SIGBUS instead of SIGSEGV.
 final class GuardInstaller: Sendable {
     /// How often the process is told to stop.
-    private static let attempts = 5
-    /// How long all its threads may take for it: pages that they wait for come meanwhile.
+    private static let attempts = 10
+    /// How long all its threads may take for it the first time, and how much longer each time: pages that they wait for come meanwhile.
     private static let stopTime = Duration.milliseconds(100)
     /// MADV_GUARD_INSTALL.
     private static let guardInstall: UInt64 = 102
@@ -54,11 +54,11 @@ final class GuardInstaller: Sendable {
 
     private func installAll() {
         var attempt = 0
-        while memory.with(.fault, { $0.processOwesGuards && (attempt == 0 || !$0.threadsWaitForGuards) }),
+        while memory.with(.fault, { $0.processOwesGuards && (attempt == 0 || !$0.systemCallsWaitForGuards) }),
             attempt < Self.attempts
         {
             attempt += 1
-            installOnThreadOfItsOwn()
+            installOnThreadOfItsOwn(within: Self.stopTime * attempt)
         }
         do throws(SystemCallError) {
             let poisoned = try memory.settleGuards { state throws(SystemCallError) in
@@ -77,10 +77,10 @@ final class GuardInstaller: Sendable {
     }
 
     /// The kernel lets go of a thread that could not be stopped when its tracer ends, and not before.
-    private func installOnThreadOfItsOwn() {
+    private func installOnThreadOfItsOwn(within limit: Duration) {
         do throws(SystemCallError) {
             try NamedThread("guards-\(pid)") { [self] in
-                do { try install() } catch { failed(error) }
+                do { try install(within: limit) } catch { failed(error) }
             }.join()
         } catch {
             failed(error)
@@ -95,8 +95,8 @@ final class GuardInstaller: Sendable {
     }
 
     /// Stops the process, and installs what it owes then.
-    private func install() throws {
-        let stopped = try StoppedProcess.stop(pid, timeout: Self.stopTime)
+    private func install(within limit: Duration) throws {
+        let stopped = try StoppedProcess.stop(pid, timeout: limit)
         // Poison can be put only into memory that is still that of the process and still what it was: only there guards follow.
         let ranges = try memory.settleGuards { state throws(SystemCallError) in try state.poisonGuards() }
         for range in ranges {

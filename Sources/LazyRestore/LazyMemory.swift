@@ -156,10 +156,12 @@ final class LazyMemory: Sendable {
     func settleGuards<Result>(
         _ body: (inout MemoryState) throws(SystemCallError) -> sending Result
     ) throws(SystemCallError) -> sending Result {
-        let (result, isComplete) = try with(.fault) { state throws(SystemCallError) in
+        let (result, isComplete, needsAttention) = try with(.fault) { state throws(SystemCallError) in
             let result = try body(&state)
-            return (result, state.isComplete)
+            return (result, state.isComplete, state.needsAttention)
         }
+        // Faults that were read on the way are the fault thread's to ask for: the kernel does not tell them again.
+        if needsAttention { attention.signal() }
         if isComplete { completed.signal() }
         return result
     }

@@ -17,11 +17,12 @@ extension MemoryState {
         books.nextPendingGuards(of: .process) != nil
     }
 
-    /// Whether a thread of the process waits where a guard page has to be.
-    var threadsWaitForGuards: Bool {
-        stalls.isAnyoneWaiting { space, page in
+    /// Whether a thread of the process waits inside of a system call where a guard page has to be: it cannot be stopped before that is there.
+    var systemCallsWaitForGuards: Bool {
+        stalls.isAnyoneWaiting { space, page, thread in
             space == SpaceIdentifier.process.number
                 && books.isPendingGuard(.process, at: VirtualAddress(pageNumber: page))
+                && lookup.isInSystemCall(Int32(bitPattern: thread))
         }
     }
 

@@ -50,6 +50,8 @@ struct MemoryState: ~Copyable {
     private var unguarded: [AddressSpaceHandle] = []
     /// A thread of each space, by which `/proc` finds it.
     var threads: [SpaceIdentifier: Int32] = [:]
+    /// Finds the threads that page faults name.
+    let lookup: ThreadLookup
     /// Where guards are looked up, by space.
     var guardLookups: [SpaceIdentifier: GuardLookup] = [:]
 
@@ -59,6 +61,7 @@ struct MemoryState: ~Copyable {
         books = LazyPages(segments: segments)
         spaces = [AddressSpaceHandle(.process, uffd)]
         threads[.process] = pid
+        lookup = ThreadLookup(pid: pid)
         faults.reserveCapacity(UserfaultEvents.capacity * 16)
         deferred.reserveCapacity(UserfaultEvents.capacity * 16)
         requests.reserveCapacity(UserfaultEvents.capacity * 16)
@@ -157,7 +160,7 @@ extension MemoryState {
                 thread: UInt32(bitPattern: fault.thread),
                 now: MonotonicTime.now.nanoseconds
             )
-            if threads[space.identifier] == nil { threads[space.identifier] = fault.thread }
+            if threads[space.identifier] == nil { threads[space.identifier] = lookup.find(fault.thread) }
         case .fork(let descriptor):
             try forked(OwnedDescriptor(adopting: descriptor), by: space)
         case .remap(let from, let to, let byteCount):

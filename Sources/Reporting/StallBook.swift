@@ -58,8 +58,8 @@ public struct StallBook: Sendable {
     }
 
     /// Whether a wait that has not ended is for such a page of a space.
-    public func isAnyoneWaiting(where matches: (_ space: UInt32, _ page: UInt64) -> Bool) -> Bool {
-        open.contains { matches($0.space, $0.page) }
+    public func isAnyoneWaiting(where matches: (_ space: UInt32, _ page: UInt64, _ thread: UInt32) -> Bool) -> Bool {
+        open.contains { matches($0.space, $0.page, $0.thread) }
     }
 
     /// An address space is gone, and its threads with it.

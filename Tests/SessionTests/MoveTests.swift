@@ -187,6 +187,10 @@ struct MoveTests {
             let source = CheckpointedProcess(pid: victim.pid, freezeTimeout: patience)
             let server = try ServerUnderTest(source: source, pid: victim.pid) { $0.hold = nil }
             let destination = moment == .beforeAnybodyCame ? nil : try ScriptedDestination(port: server.port)
+            // Whoever has not been taken up is not told.
+            if destination != nil {
+                try server.events.wait(for: "connected") { if case .connected = $0 { true } else { false } }
+            }
             if moment == .behindTheFreeze { _ = try destination?.describe() }
             if moment == .behindTheGrant { _ = try destination?.reachGrant() }
             victim.signal(9)
