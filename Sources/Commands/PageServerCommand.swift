@@ -77,6 +77,9 @@ struct PageServerCommand: ParsableCommand {
     )
     var hold: UInt32?
 
+    @OptionGroup
+    var spin: SpinOption
+
     @OptionGroup(title: "TLS options")
     var tls: TLSOptions
 
@@ -104,6 +107,7 @@ struct PageServerCommand: ParsableCommand {
         options.tracker = tracker.choice
         options.onComplete = onComplete.action
         options.hold = hold.map { .seconds($0) }
+        options.spin = spin.time
         let report = try SessionReport(options: reporting, logger: logging.makeLogger())
         let session = PageServerSession(options: options, logger: report.logger, status: report.status)
         let (outcome, statistics) = session.run()

@@ -101,6 +101,9 @@ struct RestoreCommand: ParsableCommand {
     @Flag(name: .long, help: "No progress line; there is none anyway when standard error is not a terminal.")
     var noProgress = false
 
+    @OptionGroup
+    var spin: SpinOption
+
     @OptionGroup(title: "TLS options")
     var tls: TLSOptions
 
@@ -177,6 +180,7 @@ struct RestoreCommand: ParsableCommand {
         options.preCopyRounds = noPreCopy ? 0 : preCopyRounds
         options.maximumPause = .milliseconds(maxPause)
         options.attached = !detach
+        options.spin = spin.time
         return options
     }
 

@@ -87,30 +87,56 @@ public final class FrameChannel {
 
     /// Waits for the next frame.
     ///
-    /// - Parameters:
-    ///   - deadline: when to give up.
-    ///   - spin: how long to look again and again before the thread goes to sleep; a wake-up costs more than anything else on the
-    ///     way of a page.
+    /// - Parameter deadline: when to give up.
     /// - Returns: never ``Received/nothing``.
-    public func receive(until deadline: Deadline, spinning spin: Duration = .zero) throws(ChannelError) -> Received {
-        let spinUntil = spin == .zero ? Deadline.immediate : .after(spin)
+    public func receive(until deadline: Deadline) throws(ChannelError) -> Received {
         while true {
             let received = try receive()
             guard case .nothing = received else { return received }
-            if spin != .zero && !spinUntil.hasPassed { continue }
             try sleep(until: deadline)
         }
     }
 
+    /// Waits for the next frame, and looks for it again and again before it goes to sleep.
+    ///
+    /// - Parameters:
+    ///   - deadline: when to give up.
+    ///   - spin: says how long to look.
+    /// - Returns: never ``Received/nothing``.
+    public func receive(until deadline: Deadline, spinning spin: inout Spin) throws(ChannelError) -> Received {
+        while true {
+            if !hasBufferedBytes, try !looksAgain(&spin) { try sleep(until: deadline) }
+            let received = try receive()
+            guard case .nothing = received else { return received }
+        }
+    }
+
+    /// Whether ``receive()`` may find something that poll does not see.
+    public var hasBufferedBytes: Bool { connection.hasBufferedBytes }
+
+    /// Whether something came before it was time to sleep.
+    private func looksAgain(_ spin: inout Spin) throws(ChannelError) -> Bool {
+        spin.begin(at: .now)
+        while spin.continues(at: .now) {
+            if try wait(until: .immediate) { return true }
+        }
+        return false
+    }
+
     private func sleep(until deadline: Deadline) throws(ChannelError) {
+        guard try wait(until: deadline) else { throw .timedOut }
+    }
+
+    /// Whether there is something to read before the deadline.
+    private func wait(until deadline: Deadline) throws(ChannelError) -> Bool {
         let count: Int
         do throws(SystemCallError) {
             count = try poller.wait(until: deadline)
         } catch {
             throw .system(error)
         }
-        guard count > 0 else { throw .timedOut }
         for index in 0..<count where poller[index].token == 1 { throw .stopped }
+        return count > 0
     }
 
     private func fill(upTo wanted: Int) throws(ChannelError) -> Bool {

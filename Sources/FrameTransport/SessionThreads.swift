@@ -21,12 +21,19 @@ public final class SessionThreads: Sendable {
 
     /// Starts a thread that ends when ``stop`` is signalled.
     ///
-    /// - Parameter name: the kernel keeps the first 15 bytes.
+    /// - Parameters:
+    ///   - name: the kernel keeps the first 15 bytes.
+    ///   - urgency: how soon it has to run when it has something to do.
+    ///   - body: runs on the new thread.
     /// - Throws: SystemCallError when there can be no more threads.
-    public func start(_ name: String, _ body: sending @escaping () -> Void) throws(SystemCallError) {
+    public func start(
+        _ name: String,
+        urgency: ThreadUrgency = .usual,
+        _ body: sending @escaping () -> Void
+    ) throws(SystemCallError) {
         count.withLock { $0 += 1 }
         do throws(SystemCallError) {
-            let thread = try NamedThread(name) { [self] in
+            let thread = try NamedThread(name, urgency: urgency) { [self] in
                 body()
                 threadEnded()
             }

@@ -24,9 +24,6 @@ final class DestinationConversation {
         static let lateGuards: UInt64 = 6
     }
 
-    /// How long a fault thread looks for the next fault before it goes to sleep, where there is a CPU to do so on.
-    private static let spin = Duration.microseconds(50)
-
     let options: RestoreOptions
     let callbacks: RestoreCallbacks
     let loop: ControlLoop
@@ -358,25 +355,21 @@ extension DestinationConversation {
                 shared: shared,
                 guardian: guardian,
                 channel: fault,
-                spin: Self.canSpin ? Self.spin : .zero,
+                spin: Spin.time(asked: options.spin, cpus: shared.affinity?.cpus.count ?? 1),
                 logger: logger
             )
             try thread.watch(number, number: SpaceIdentifier.process.number)
             let handover = try Handover<FaultThread>()
             handover.put(thread)
-            try shared.start("uffd-\(partial.pid)") { handover.take()?.run() }
+            try shared.start("uffd-\(partial.pid)", urgency: .urgent) { handover.take()?.run() }
             shared.streams.begin()
-            try shared.start("bulk-\(partial.pid)") { [shared] in
+            try shared.start("bulk-\(partial.pid)", urgency: .background) { [shared] in
                 defer { shared.streams.end() }
                 if let channel = bulk.take() { BulkThread(memory: memory, shared: shared).run(channel) }
             }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
-    }
-
-    private static var canSpin: Bool {
-        ((try? CPUAffinity().cpus.count) ?? 1) > 1
     }
 
     /// `--eager`: nothing runs before every page is there.

@@ -29,7 +29,7 @@ final class FaultThread {
     /// The connection, or the last one until there is another.
     private var channel: FrameChannel
     private var generation: UInt64 = 1
-    private let spin: UInt64
+    private var spin: Spin
     private let logger: Logger
     private let poller: Poller
     private let outgoing: TransferBuffer
@@ -37,7 +37,10 @@ final class FaultThread {
     private var nextRequest = 0
     private var requestNumber: UInt64 = 0
     private var waitsForRoom = false
+    /// Pages that were asked for and have not come.
     private var openPages: UInt64 = 0
+    /// Faults wait for the kernel to be done with a change of the address space: look again soon.
+    private var holdsFaultsBack = false
 
     init(
         memory: LazyMemory,
@@ -51,9 +54,7 @@ final class FaultThread {
         self.shared = shared
         self.guardian = guardian
         self.channel = channel
-        self.spin =
-            UInt64(max(0, spin.components.seconds)) * 1_000_000_000
-            + UInt64(spin.components.attoseconds / 1_000_000_000)
+        self.spin = Spin(spin)
         self.logger = logger
         poller = try Poller()
         outgoing = try TransferBuffer(capacity: FrameChannel.contentOffset)
@@ -109,48 +110,72 @@ final class FaultThread {
         case goOn, stop, changeChannel
     }
 
+    /// What there is to do.
+    private struct Work {
+        var turn = Turn.goOn
+        var memory: Bool
+        var channel = false
+    }
+
     private func serve() throws -> Turn {
-        var lastWork = MonotonicTime.now.nanoseconds
+        var work = Work(memory: true, channel: channel.hasBufferedBytes)
         while true {
-            var worked = try readMemory()
-            if try sendRequests() { worked = true }
-            if try receiveAnswers() { worked = true }
-            if spin > 0 {
-                let now = MonotonicTime.now.nanoseconds
-                if worked { lastWork = now }
-                // An answer that is under way is worth more patience than a fault that may not come.
-                if now - lastWork < (openPages > 0 ? spin * 4 : spin) { continue }
-            } else if worked {
-                continue
-            }
-            let turn = try sleep()
-            if turn != .goOn { return turn }
-            lastWork = MonotonicTime.now.nanoseconds
+            if work.memory { try readMemory() }
+            try sendRequests()
+            if work.channel { try receiveAnswers() }
+            work = try waitForWork()
+            if work.turn != .goOn { return work.turn }
         }
     }
 
+    /// Waits until a descriptor is ready, or until a change of the address space that holds up faults may be over.
+    private func waitForWork() throws(SystemCallError) -> Work {
+        let count = try waitForEvents()
+        var work = Work(memory: count == 0)
+        for index in 0..<count {
+            switch poller[index].token {
+            case Token.stop: return Work(turn: .stop, memory: false)
+            case Token.channels: work.turn = .changeChannel
+            case Token.attention:
+                memory.attention.drain()
+                work.memory = true
+            case Token.channel: work.channel = true
+            default: work.memory = true
+            }
+        }
+        return work
+    }
+
+    private func waitForEvents() throws(SystemCallError) -> Int {
+        // An answer that is under way is worth more patience than a fault that may not come.
+        spin.begin(at: .now, patience: openPages > 0 ? 4 : 1)
+        while spin.continues(at: .now) {
+            let count = try poller.wait(until: .immediate)
+            if count > 0 { return count }
+        }
+        return try poller.wait(until: holdsFaultsBack ? .after(.milliseconds(1)) : .never)
+    }
+
     /// Reads events and faults, answers what can be answered here, takes the requests.
-    private func readMemory() throws -> Bool {
+    private func readMemory() throws {
         var children: [AddressSpaceHandle] = []
-        let worked = try memory.with(.fault) { state throws(SystemCallError) in
+        try memory.with(.fault) { state throws(SystemCallError) in
             let worked = try state.service()
             state.takeRequests(into: &requests)
             children = state.takeUnguarded()
+            holdsFaultsBack = state.hasDeferredFaults
             // Faults may have taken the last of what was pre-copied.
             if worked && state.isComplete { memory.completed.signal() }
-            return worked
         }
         for child in children {
             try guardian.hold(userfaultfd: child.uffd.descriptor)
             try watch(child.uffd.descriptor, number: child.identifier.number)
         }
-        return worked || nextRequest < requests.count
     }
 
     /// Sends what there is room for; the thread that reads events must not wait for the network.
-    private func sendRequests() throws -> Bool {
-        guard nextRequest < requests.count else { return false }
-        var worked = false
+    private func sendRequests() throws {
+        guard nextRequest < requests.count else { return }
         while nextRequest < requests.count {
             let request = requests[nextRequest]
             let frame = PageFrame(
@@ -160,18 +185,15 @@ final class FaultThread {
                 count: request.count
             )
             guard try channel.trySend(frame, from: outgoing) else {
-                try waitForRoom(true)
-                return worked
+                return try waitForRoom(true)
             }
             requestNumber += 1
             nextRequest += 1
             openPages += UInt64(request.count)
-            worked = true
         }
         requests.removeAll(keepingCapacity: true)
         nextRequest = 0
         try waitForRoom(false)
-        return worked
     }
 
     private func waitForRoom(_ waits: Bool) throws(SystemCallError) {
@@ -181,17 +203,15 @@ final class FaultThread {
         try poller.change(channel.connection.descriptor, token: Token.channel, for: interest)
     }
 
-    private func receiveAnswers() throws -> Bool {
-        var worked = false
-        while true {
+    /// Installs what has come; the poller tells when more does.
+    private func receiveAnswers() throws {
+        repeat {
             switch try channel.receive() {
-            case .nothing: return worked
+            case .nothing: return
             case .message(let message): throw ChannelError.unexpected(message.kind)
-            case .pages(let frame):
-                try take(frame)
-                worked = true
+            case .pages(let frame): try take(frame)
             }
-        }
+        } while channel.hasBufferedBytes
     }
 
     private func take(_ frame: PageFrame) throws {
@@ -217,29 +237,13 @@ final class FaultThread {
         try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .fault)
     }
 
-    /// Waits until a descriptor is ready; returns what to do then.
-    private func sleep() throws(SystemCallError) -> Turn {
-        let deadline: Deadline = memory.with(.fault) { $0.hasDeferredFaults } ? .after(.milliseconds(1)) : .never
-        let count = try poller.wait(until: deadline)
-        var turn = Turn.goOn
-        for index in 0..<count {
-            switch poller[index].token {
-            case Token.stop: return .stop
-            case Token.channels: turn = .changeChannel
-            case Token.attention: memory.attention.drain()
-            default: continue
-            }
-        }
-        return turn
-    }
-
     /// Without the source events are still read (the process would hang in munmap and fork), and what needs no source is answered.
     private func answerLocally() throws -> Turn {
         while true {
-            _ = try readMemory()
+            try readMemory()
             requests.removeAll(keepingCapacity: true)
             nextRequest = 0
-            let turn = try sleep()
+            let turn = try waitForWork().turn
             if turn != .goOn { return turn }
         }
     }

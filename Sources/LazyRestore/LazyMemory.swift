@@ -3,7 +3,6 @@ internal import LazyPages
 internal import LinuxSystem
 internal import PageWire
 internal import Paging
-internal import Synchronization
 internal import Userfaultfd
 
 /// The memory of a restored process, shared by the thread that answers faults and the threads that stream.
@@ -24,8 +23,7 @@ final class LazyMemory: Sendable {
         }
     }
 
-    private let state: Lock<MemoryState>
-    private let urgentCallers = Atomic<Int>(0)
+    private let state: UrgentLock<MemoryState>
     /// Readable when the fault thread has requests to send or a child to watch.
     let attention: EventDescriptor
     /// Readable, for ever, when every page is there and counted.
@@ -39,7 +37,7 @@ final class LazyMemory: Sendable {
         completed = try EventDescriptor()
         lateGuards = try EventDescriptor()
         self.stop = stop
-        self.state = Lock(state)
+        self.state = UrgentLock(state)
     }
 
     /// Runs `body` alone; who streams lets a fault go first.
@@ -48,14 +46,8 @@ final class LazyMemory: Sendable {
         _ body: (inout MemoryState) throws(Failure) -> sending Result
     ) throws(Failure) -> sending Result {
         switch urgency {
-        case .fault:
-            urgentCallers.add(1, ordering: .relaxed)
-            defer { urgentCallers.subtract(1, ordering: .relaxed) }
-            return try state.withLock(body)
-        case .stream:
-            // A mutex lets whoever runs have it again. The flag is a hint: that it may be stale costs time only.
-            while urgentCallers.load(ordering: .relaxed) > 0 { Processor.yield() }
-            return try state.withLock(body)
+        case .fault: try state.withUrgentLock(body)
+        case .stream: try state.withBackgroundLock(body)
         }
     }
 
@@ -85,7 +77,7 @@ final class LazyMemory: Sendable {
                 return (step, state.needsAttention)
             }
             // Events that were read on the way may have brought requests and children.
-            if needsAttention && urgency == .stream { attention.signal() }
+            if needsAttention { attention.signal() }
             switch step {
             case .done: return
             case .more: continue

@@ -145,6 +145,8 @@ extension MemoryState {
             let space = spaces[index]
             while try space.uffd.readEvents(into: events) > 0 {
                 for number in 0..<events.count { try enter(events[number], of: space) }
+                // The kernel fills the buffer as far as there are messages (userfaultfd_read in fs/userfaultfd.c).
+                if events.count < UserfaultEvents.capacity { break }
             }
             index += 1
         }

@@ -153,7 +153,7 @@ extension Reconnection {
         handover.put(bulk)
         shared.streams.begin()
         do throws(SystemCallError) {
-            try shared.start("bulk") { [memory, shared] in
+            try shared.start("bulk", urgency: .background) { [memory, shared] in
                 defer { shared.streams.end() }
                 guard let channel = handover.take() else { return }
                 BulkThread(memory: memory, shared: shared, generation: generation).run(channel)

@@ -27,6 +27,8 @@ public struct RestoreOptions: Sendable {
     public var maximumPause = Duration.milliseconds(50)
     /// Whether to stay until the restored process ends, to pass signals on to it and to return its status.
     public var attached = true
+    /// How long a fault thread looks for the next fault before it sleeps; nil for what suits the number of CPUs.
+    public var spin: Duration?
     /// How long a connection may take to come about.
     public var connectTimeout = Duration.seconds(10)
     /// How long the page server may take to freeze the process, and each answer after that.

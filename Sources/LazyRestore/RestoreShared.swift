@@ -37,6 +37,11 @@ final class RestoreShared: Sendable {
     /// Pages received, bytes of them, faults: for the progress line.
     let bytesReceived = Atomic<UInt64>(0)
 
+    /// Where threads of this program may run.
+    ///
+    /// The thread that builds the process stays on one CPU meanwhile, and those that it starts would inherit that.
+    let affinity = try? CPUAffinity()
+
     private enum Copy {
         case none
         case building(ProcessDescriptor)
@@ -71,8 +76,17 @@ final class RestoreShared: Sendable {
     var stop: EventDescriptor { threads.stop }
 
     /// Starts a thread that ends when ``stop`` is signalled.
-    func start(_ name: String, _ body: sending @escaping () -> Void) throws(SystemCallError) {
-        try threads.start(name, body)
+    func start(
+        _ name: String,
+        urgency: ThreadUrgency = .usual,
+        _ body: sending @escaping () -> Void
+    ) throws(SystemCallError) {
+        let affinity = affinity
+        try threads.start(name, urgency: urgency) {
+            // Without it the thread is slower, no more.
+            try? affinity?.apply()
+            body()
+        }
     }
 
     /// Ends all threads; returns whether they have.

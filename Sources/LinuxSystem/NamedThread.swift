@@ -12,10 +12,12 @@ public struct NamedThread: ~Copyable, Sendable {
     /// What a new thread needs before its own stack frames exist.
     private final class Start {
         let name: String
+        let urgency: ThreadUrgency
         let body: () -> Void
 
-        init(name: String, body: @escaping () -> Void) {
+        init(name: String, urgency: ThreadUrgency, body: @escaping () -> Void) {
             self.name = name
+            self.urgency = urgency
             self.body = body
         }
     }
@@ -24,12 +26,17 @@ public struct NamedThread: ~Copyable, Sendable {
     ///
     /// - Parameters:
     ///   - name: the kernel keeps the first 15 bytes.
+    ///   - urgency: how soon it has to run when it has something to do.
     ///   - body: runs on the new thread; what it captures must not be used elsewhere unless it is `Sendable`.
     /// - Throws: ``SystemCallError`` with `EAGAIN` when there is no room for another thread.
     ///
     /// The corresponding call is `pthread_create`.
-    public init(_ name: String, _ body: sending @escaping () -> Void) throws(SystemCallError) {
-        let start = Start(name: name, body: body)
+    public init(
+        _ name: String,
+        urgency: ThreadUrgency = .usual,
+        _ body: sending @escaping () -> Void
+    ) throws(SystemCallError) {
+        let start = Start(name: name, urgency: urgency, body: body)
         // SAFETY: the retained reference is released by the new thread, or below when there is none.
         let argument = unsafe Unmanaged.passRetained(start)
         var handle = pthread_t()
@@ -43,6 +50,7 @@ public struct NamedThread: ~Copyable, Sendable {
                 let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
                 // SAFETY: the bridged string is NUL-terminated and lives during the call.
                 _ = unsafe clinux_set_thread_name(start.name)
+                start.urgency.applyToCurrentThread()
                 start.body()
                 return nil
             },

@@ -247,10 +247,14 @@ final class Acceptor: Sendable {
         }
         let handover = try Handover<FrameChannel>()
         handover.put(channel)
-        try session.start("\(kind == .fault ? "fault" : "bulk")-\(session.pid)") { [self] in
+        let isUrgent = kind == .fault
+        try session.start(
+            "\(isUrgent ? "fault" : "bulk")-\(session.pid)",
+            urgency: isUrgent ? .urgent : .background
+        ) { [self] in
             defer { left(admission) }
             guard let channel = handover.take() else { return }
-            if kind == .fault {
+            if isUrgent {
                 FaultService(session, logger: logger).run(channel)
             } else {
                 BulkService(session, logger: logger).run(channel)

@@ -21,8 +21,9 @@ struct FaultService {
         defer { session.ended(channel) }
         do {
             let desk = try Desk(session, channel)
+            var spin = session.spin
             while true {
-                switch try channel.receive(until: .never, spinning: session.spin) {
+                switch try channel.receive(until: .never, spinning: &spin) {
                 case .pages(let request): try desk.answer(request)
                 case .message(let message): throw ChannelError.unexpected(message.kind)
                 case .nothing: continue

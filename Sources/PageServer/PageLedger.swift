@@ -55,7 +55,7 @@ final class PageLedger: Sendable {
         }
     }
 
-    private let state = Lock(State())
+    private let state = UrgentLock(State())
     private let mapReady: EventDescriptor
 
     init() throws(SystemCallError) {
@@ -67,7 +67,7 @@ final class PageLedger: Sendable {
 
     /// Guard pages that are known under the freeze: the destination gets them with the grant, whatever is found besides.
     func knows(guards: [PageRun]) {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             for run in guards {
                 state.guards.insert(run.pageNumbers)
                 state.granted.insert(run.pageNumbers)
@@ -77,14 +77,14 @@ final class PageLedger: Sendable {
 
     /// The walk through memory has met guard pages.
     func found(guards pages: Range<UInt64>) {
-        state.withLock { _ = $0.guards.insert(pages) }
+        state.withBackgroundLock { _ = $0.guards.insert(pages) }
     }
 
     /// The guard pages for the grant: all that are known by now, if they are no more than `limit` runs.
     ///
     /// - Throws: what has ended the walk through memory.
     func guardsToGrant(limit: Int) throws(SessionFailure) -> [PageRun] {
-        try state.withLock { state throws(SessionFailure) in
+        try state.withBackgroundLock { state throws(SessionFailure) in
             if let failure = state.failure { throw failure }
             let known = state.guards.runs
             guard known.count <= limit else { return state.granted.runs }
@@ -95,7 +95,7 @@ final class PageLedger: Sendable {
 
     /// Guard pages that the grant does not name; all of them once the map is there.
     var lateGuards: [PageRun] {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             var late = state.guards
             late.subtract(state.granted)
             return late.runs
@@ -106,7 +106,7 @@ final class PageLedger: Sendable {
     ///
     /// A guard of the grant is there from the first instruction on: the process has taken it off, or it would not be asked for.
     func isLate(guard page: UInt64) -> Bool {
-        state.withLock { !$0.granted.contains(page) }
+        state.withUrgentLock { !$0.granted.contains(page) }
     }
 
     /// All existing pages are known.
@@ -115,7 +115,7 @@ final class PageLedger: Sendable {
     ///   - pages: exist.
     ///   - preCopied: those of them whose bytes the destination has already.
     func mapScanned(_ pages: PageSet, preCopied: PageSet = PageSet()) {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             state.existing = pages
             state.unsent = pages
             state.unsent.subtract(preCopied)
@@ -133,48 +133,48 @@ final class PageLedger: Sendable {
 
     /// The map will not come: the process is gone.
     func mapFailed(_ failure: SessionFailure) {
-        state.withLock { $0.failure = failure }
+        state.withBackgroundLock { $0.failure = failure }
         mapReady.signal()
     }
 
     /// Pages of the process are sent with the description.
     func willGoAhead(_ pages: Range<UInt64>) {
-        state.withLock { _ = $0.ahead.insert(pages) }
+        state.withBackgroundLock { _ = $0.ahead.insert(pages) }
     }
 
     /// Whether a page was sent with the description.
     func wentAhead(_ page: UInt64) -> Bool {
-        state.withLock { $0.ahead.contains(page) }
+        state.withUrgentLock { $0.ahead.contains(page) }
     }
 
     /// Whether the page exists; nil before the map is there (then wait for ``readyDescriptor``), or when it never comes.
     func exists(_ page: UInt64) -> Bool? {
-        state.withLock { $0.existing?.contains(page) }
+        state.withUrgentLock { $0.existing?.contains(page) }
     }
 
     /// How many pages exist; nil before the map is there.
     var existingCount: UInt64? {
-        state.withLock { $0.existing?.count }
+        state.withBackgroundLock { $0.existing?.count }
     }
 
     /// The map of pre-copied pages as far as the destination needs it: the pages that it has before they are sent.
     var preCopyMapToSend: PageSet {
-        state.withLock { $0.owesPreCopyMap ? $0.preCopiedPages : PageSet() }
+        state.withBackgroundLock { $0.owesPreCopyMap ? $0.preCopiedPages : PageSet() }
     }
 
     /// A copy of the map, empty before it is there.
     var map: PageSet {
-        state.withLock { $0.existing ?? PageSet() }
+        state.withBackgroundLock { $0.existing ?? PageSet() }
     }
 
     /// Whether the destination still needs the map.
     var owesMap: Bool {
-        state.withLock { $0.owesMap }
+        state.withBackgroundLock { $0.owesMap }
     }
 
     /// Whether no thread is between sending pages and counting them.
     var isSettled: Bool {
-        state.withLock { $0.openAnswers == 0 && $0.uncounted.isEmpty }
+        state.withBackgroundLock { $0.openAnswers == 0 && $0.uncounted.isEmpty }
     }
 
     /// Pages that are about to be sent on demand.
@@ -187,7 +187,7 @@ final class PageLedger: Sendable {
 
     /// Pages are about to be sent because a thread waits for the first of them: the stream leaves out those that count here.
     func claimOnDemand(_ pages: Range<UInt64>) -> Claim {
-        state.withLock { state in
+        state.withUrgentLock { state in
             state.openAnswers += 1
             var claim = Claim(bits: 0, isEarly: state.existing == nil)
             for (index, page) in pages.enumerated() where claim.isEarly || state.take(page) {
@@ -199,7 +199,7 @@ final class PageLedger: Sendable {
 
     /// A page that was claimed has been sent; behind the sending, since a thread runs by now.
     func counted(_ page: UInt64, of claim: Claim, isZero: Bool, digest: PageDigest) {
-        state.withLock { state in
+        state.withUrgentLock { state in
             if claim.isEarly {
                 guard state.existing != nil else { return state.sentEarly(page, digest, limit: Self.maximumEarly) }
                 guard state.take(page) else { return }
@@ -213,7 +213,7 @@ final class PageLedger: Sendable {
 
     /// The answer that ``claimOnDemand(_:)`` began has been sent, or has failed, and is counted.
     func answerEnded() {
-        state.withLock { $0.openAnswers -= 1 }
+        state.withUrgentLock { $0.openAnswers -= 1 }
     }
 
     /// The next run of at most `limit` pages that nobody has sent, which the caller sends now; nil when there is none left.
@@ -223,7 +223,7 @@ final class PageLedger: Sendable {
     ///
     /// - Returns: pages that are all to be counted, or have all been counted when they were sent over a connection that broke.
     func claimRun(limit: UInt64) -> (pages: Range<UInt64>, isCounted: Bool)? {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             guard let run = state.unsent.nextRun(from: state.cursor) ?? state.unsent.nextRun(from: 0) else {
                 return nil
             }
@@ -244,7 +244,7 @@ final class PageLedger: Sendable {
     /// The next run of at most `limit` pages that the destination has and that have not been counted, which the caller reads and
     /// counts now by ``wasThere(_:_:)``; nil when there is none left.
     func claimUncounted(limit: UInt64) -> Range<UInt64>? {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             guard let run = state.uncounted.nextRun(from: 0) else { return nil }
             let claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
             state.uncounted.remove(claimed)
@@ -255,7 +255,7 @@ final class PageLedger: Sendable {
 
     /// Counts a claimed run of pages that the destination has.
     func wasThere(_ pages: Range<UInt64>, _ digest: PageDigest) {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             state.openAnswers -= 1
             state.digest.add(digest)
             state.counted.insert(pages)
@@ -265,7 +265,7 @@ final class PageLedger: Sendable {
 
     /// Counts a claimed run of pages; before they are sent, so that no COMPLETE can overtake it.
     func streamed(_ pages: Range<UInt64>, _ digest: PageDigest, zero: UInt64) {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             state.openAnswers -= 1
             state.digest.add(digest)
             state.counted.insert(pages)
@@ -275,7 +275,7 @@ final class PageLedger: Sendable {
 
     /// A claimed run had been counted before.
     func streamedAgain() {
-        state.withLock { $0.openAnswers -= 1 }
+        state.withBackgroundLock { $0.openAnswers -= 1 }
     }
 
     /// The destination is back and has said what it lacks; nobody serves pages now.
@@ -287,7 +287,7 @@ final class PageLedger: Sendable {
     ///   - hasMap: the page map need not be sent again.
     ///   - hasPreCopyMap: the map of pre-copied pages need not be sent again, and `missing` has regarded it.
     func resumed(missing: PageSet, hasMap: Bool, hasPreCopyMap: Bool) {
-        state.withLock { state in
+        state.withBackgroundLock { state in
             guard let existing = state.existing else { preconditionFailure("PageLedger: resumed before the map") }
             state.unsent = missing
             if !hasPreCopyMap { state.unsent.subtract(state.preCopiedPages) }
@@ -304,12 +304,12 @@ final class PageLedger: Sendable {
 
     /// All pages that were sent.
     var tally: PageTally {
-        state.withLock { PageTally($0.digest) }
+        state.withBackgroundLock { PageTally($0.digest) }
     }
 
     /// Pages that were demanded first, pages that were zeros, and pages that were pre-copied.
     var counts: (demanded: UInt64, zero: UInt64, preCopied: UInt64) {
-        state.withLock { ($0.demanded, $0.zero, $0.preCopied) }
+        state.withBackgroundLock { ($0.demanded, $0.zero, $0.preCopied) }
     }
 }
 

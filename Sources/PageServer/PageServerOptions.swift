@@ -39,6 +39,9 @@ public struct PageServerOptions: Sendable {
     /// How long an authorised destination may take from its description to its request for the grant.
     public var buildTimeout = Duration.seconds(120)
 
+    /// How long a fault thread looks for the next request before it sleeps; nil for what suits the number of CPUs.
+    public var spin: Duration?
+
     /// Defaults for one process.
     public init(pid: Int32) {
         self.pid = pid

@@ -17,8 +17,6 @@ public struct PageServerSession {
     static let abandonedToken: UInt64 = 4
     /// What the loop reports when it is known which pages exist.
     static let mapToken: UInt64 = 5
-    /// How long a fault thread looks for the next request before it goes to sleep, where there is a CPU to do so on.
-    private static let spin = Duration.microseconds(50)
 
     private let options: PageServerOptions
     private let logger: Logger
@@ -83,7 +81,7 @@ public struct PageServerSession {
         let loop: ControlLoop
         do throws(SystemCallError) {
             let signals = try SignalDescriptor([.interrupt, .terminate, .hangup])
-            session = try ServedSession(pid: options.pid, spin: Self.canSpin ? Self.spin : .zero)
+            session = try ServedSession(pid: options.pid, spin: Spin.time(asked: options.spin, cpus: Self.cpus))
             loop = try ControlLoop(signals: signals, sendTimeout: .seconds(30))
             try loop.watch(session.controls.descriptor, token: Self.controlToken)
             try loop.watch(session.abandoned.descriptor, token: Self.abandonedToken)
@@ -167,10 +165,7 @@ public struct PageServerSession {
         }
     }
 
-    /// Looking again and again only helps when the peer has a CPU of its own to run on.
-    private static var canSpin: Bool {
-        ((try? CPUAffinity().cpus.count) ?? 1) > 1
-    }
+    private static var cpus: Int { (try? CPUAffinity().cpus.count) ?? 1 }
 }
 
 extension SessionFailure {

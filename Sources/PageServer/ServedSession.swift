@@ -17,7 +17,7 @@ final class ServedSession: Sendable {
     /// For messages and names of threads.
     let pid: Int32
     /// How long a fault thread looks for the next request before it goes to sleep.
-    let spin: Duration
+    let spin: Spin
     /// Who is let in.
     let table = Lock(SessionTable())
     /// Control connections that were let in, for the tracer thread.
@@ -39,7 +39,7 @@ final class ServedSession: Sendable {
 
     init(pid: Int32, spin: Duration) throws(SystemCallError) {
         self.pid = pid
-        self.spin = spin
+        self.spin = Spin(spin)
         controls = try Handover()
         abandoned = try EventDescriptor()
         pageConnections = try ActivityCount()
@@ -85,8 +85,12 @@ final class ServedSession: Sendable {
     var stop: EventDescriptor { threads.stop }
 
     /// Starts a thread that ends when ``stop`` is signalled.
-    func start(_ name: String, _ body: sending @escaping () -> Void) throws(SystemCallError) {
-        try threads.start(name, body)
+    func start(
+        _ name: String,
+        urgency: ThreadUrgency = .usual,
+        _ body: sending @escaping () -> Void
+    ) throws(SystemCallError) {
+        try threads.start(name, urgency: urgency, body)
     }
 
     /// Ends all threads; returns whether they have.

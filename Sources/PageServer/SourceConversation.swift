@@ -205,7 +205,7 @@ extension SourceConversation {
         do throws(SystemCallError) {
             let session = session
             let tracker = tracker
-            try session.start("scan-\(session.pid)") {
+            try session.start("scan-\(session.pid)", urgency: .background) {
                 do throws(SessionFailure) {
                     var pages = PageSet()
                     try memory.makeReader().survey {

@@ -127,6 +127,14 @@ public final class TLSConnection {
         Int(unsafe SSL_pending(ssl))
     }
 
+    /// Whether bytes have been taken from the socket and not been read yet, decrypted or not.
+    ///
+    /// When there are none, poll tells whether a read finds anything.
+    public var hasBufferedBytes: Bool {
+        // SAFETY: the SSL lives as long as this object.
+        unsafe SSL_has_pending(ssl) == 1
+    }
+
     /// `TLSv1.3`.
     public var version: String {
         // SAFETY: a constant string of the library.

@@ -231,12 +231,14 @@ struct ConnectionTests {
         let buffer = try TransferBuffer(capacity: 4096)
         #expect(try ends.client.read(into: buffer, at: 0, count: 10) == .bytes(10))
         #expect(ends.client.pending == 90)
+        #expect(ends.client.hasBufferedBytes)
         // Both records came with one read of the socket, which has nothing more to say.
         #expect(try !DescriptorIO.wait(for: .readable, on: ends.client.descriptor, until: .immediate))
         #expect(
             try ends.client.readFully(count: 190, until: soon()) == [UInt8](repeating: 1, count: 90)
                 + [UInt8](repeating: 2, count: 100)
         )
+        #expect(!ends.client.hasBufferedBytes)
     }
 
     // MARK: - Much
