@@ -80,6 +80,16 @@ struct PageServerCommand: ParsableCommand {
     @OptionGroup
     var spin: SpinOption
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Record the session in this folder, for thaw status and thaw settle.", valueName: "dir"),
+        completion: .directory
+    )
+    var record = SessionFolder.standard
+
+    @Flag(name: .customLong("no-record"), help: "Record nothing.")
+    var noRecord = false
+
     @OptionGroup(title: "TLS options")
     var tls: TLSOptions
 
@@ -106,6 +116,7 @@ struct PageServerCommand: ParsableCommand {
         options.preCopy = preCopy
         options.tracker = tracker.choice
         options.onComplete = onComplete.action
+        options.record = noRecord ? nil : record
         options.hold = hold.map { .seconds($0) }
         options.spin = spin.time
         let report = try SessionReport(options: reporting, logger: logging.makeLogger())

@@ -73,6 +73,25 @@ struct RestoreCommand: ParsableCommand {
     )
     var maxPause: UInt32 = 50
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "What becomes of the process when its source stays lost: wait (threads that need a page do), stop it until the "
+                + "source is back, or kill it and its descendants. The source is looked for all the same.",
+            valueName: "policy"
+        )
+    )
+    var onSourceLoss: OnSourceLoss?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How long the source may be lost before '--on-source-loss', which is stop then unless it is given; 30 without it.",
+            valueName: "seconds"
+        )
+    )
+    var lossTimeout: UInt32?
+
     @Flag(
         name: .customLong("track"),
         help: ArgumentHelp(
@@ -116,6 +135,12 @@ struct RestoreCommand: ParsableCommand {
     func validate() throws {
         guard port > 0 else { throw ValidationError("'--port' must be the port that the page server names.") }
         guard !address.isEmpty else { throw ValidationError("'--address' needs a name or an address.") }
+        guard onSourceLoss != .poison else {
+            throw ValidationError("'--on-source-loss poison' is not there yet; give 'stop' or 'kill'.")
+        }
+        guard lossTimeout == nil || onSourceLoss != .wait else {
+            throw ValidationError("'--loss-timeout' and '--on-source-loss wait' exclude each other.")
+        }
         guard preCopyRounds <= RestoreOptions.maximumPreCopyRounds else {
             throw ValidationError("'--pre-copy-rounds' must be at most \(RestoreOptions.maximumPreCopyRounds).")
         }
@@ -181,6 +206,8 @@ struct RestoreCommand: ParsableCommand {
         options.maximumPause = .milliseconds(maxPause)
         options.attached = !detach
         options.spin = spin.time
+        options.onSourceLoss = onSourceLoss?.policy ?? (lossTimeout == nil ? .wait : .stop)
+        if let lossTimeout { options.lossTimeout = .seconds(lossTimeout) }
         return options
     }
 
@@ -201,5 +228,24 @@ struct RestoreCommand: ParsableCommand {
     private static func status(of error: any Error) -> Int32 {
         if let failure = error as? SessionFailure { return failure.code.rawValue }
         return (error as? ArgumentParser.ExitCode)?.rawValue ?? Reporting.ExitCode.bug.rawValue
+    }
+}
+
+/// The words of `--on-source-loss`.
+enum OnSourceLoss: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case wait
+    case stop
+    case kill
+    /// Reserved.
+    case poison
+
+    static var allValueStrings: [String] { ["wait", "stop", "kill"] }
+
+    var policy: SourceLossPolicy {
+        switch self {
+        case .wait, .poison: .wait
+        case .stop: .stop
+        case .kill: .kill
+        }
     }
 }

@@ -21,6 +21,9 @@ struct ThawCommand: ParsableCommand {
             78 refused: the process has something that cannot be carried.
             """,
         version: "thaw 0.1.0",
-        subcommands: [CheckCommand.self, PageServerCommand.self, RestoreCommand.self, TrackCommand.self]
+        subcommands: [
+            CheckCommand.self, PageServerCommand.self, RestoreCommand.self, StatusCommand.self, SettleCommand.self,
+            TrackCommand.self,
+        ]
     )
 }

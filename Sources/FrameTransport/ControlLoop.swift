@@ -25,6 +25,8 @@ public final class ControlLoop {
     private let poller: Poller
     private let signals: SignalDescriptor
     private let sendTimeout: Duration
+    /// When the peer was heard last, or its connection began.
+    public private(set) var lastHeard = MonotonicTime.now
     /// The connection, while there is one.
     public private(set) var channel: FrameChannel?
 
@@ -60,6 +62,7 @@ public final class ControlLoop {
         try detach()
         try poller.add(channel.connection.descriptor, token: Self.controlToken)
         self.channel = channel
+        lastHeard = .now
     }
 
     /// Talks over no connection from now on; the connection stays open as long as somebody keeps it.
@@ -95,7 +98,10 @@ public final class ControlLoop {
 
     private func nextMessage() throws(ChannelError) -> Message? {
         while let channel {
-            switch try channel.receive() {
+            let received = try channel.receive()
+            if case .nothing = received { return nil }
+            lastHeard = .now
+            switch received {
             case .nothing: return nil
             case .pages(let frame): throw .unexpected(frame.kind)
             case .message(.ping): try send(.pong)

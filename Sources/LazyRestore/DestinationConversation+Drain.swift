@@ -26,7 +26,7 @@ extension DestinationConversation {
         var progress = Deadline.after(Self.progressInterval)
         while !isOver {
             do throws(ChannelError) {
-                try handle(try loop.next(until: (reportsProgress ? progress : nextLook).earlier(farewell)))
+                try handle(try loop.next(until: nextDeadline(progress)))
             } catch {
                 broke(error)
             }
@@ -36,8 +36,15 @@ extension DestinationConversation {
             }
             if nextLook.hasPassed { lookAtWrites() }
             if farewell.hasPassed { waitedLongEnough() }
+            if lossLimit.hasPassed { sourceStaysLost() }
+            lookForSignOfLife()
         }
         return outcome()
+    }
+
+    private func nextDeadline(_ progress: Deadline) -> Deadline {
+        let ping = loop.channel == nil ? Deadline.never : nextPing
+        return (reportsProgress ? progress : nextLook).earlier(farewell).earlier(lossLimit).earlier(ping)
     }
 
     private var reportsProgress: Bool { callbacks.onProgress != nil && !isFinished }
@@ -119,7 +126,10 @@ extension DestinationConversation {
     /// The process keeps running; what it needs and does not have, it waits for.
     private func lost(_ failure: SessionFailure) {
         guard !isFinished, giveUp(failure) else { return }
-        if !isLost { report(.lost) }
+        if !isLost {
+            report(.lost)
+            lossBegan()
+        }
         isLost = true
         logger.error(
             "The source has given up; threads that need a page wait for it, everything else runs",
@@ -139,6 +149,11 @@ extension DestinationConversation {
         guard sessionEnd == nil else { return false }
         sessionEnd = failure
         return true
+    }
+
+    /// The process was killed because the source stays lost: it is not looked for any more.
+    func giveUpForLoss() -> Bool {
+        giveUp(SessionFailure(.interrupted, "the source was lost for too long, and the process was killed"))
     }
 
     /// With nothing left to do but to hear from the source, a source that is lost is not waited for for ever.
@@ -167,6 +182,7 @@ extension DestinationConversation {
         let tally = memory.with(.stream) { PageTally($0.digest) }
         statistics.pages.total = tally.pages
         completed = tally
+        lossEnded()
         shared.pagesAreComplete()
         // Once the source has accepted COMPLETE there is no other copy: the death of this program must not take this one along.
         releaseGuardian()

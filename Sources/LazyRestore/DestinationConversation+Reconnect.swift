@@ -35,17 +35,19 @@ extension DestinationConversation {
         while true {
             let event: ControlLoop.Event
             do throws(ChannelError) {
-                event = try loop.next(until: deadline)
+                event = try loop.next(until: deadline.earlier(nextPing))
             } catch {
                 try lostBeforeGrant(error)
                 continue
             }
+            lookForSignOfLife()
             switch event {
             case .message(.grant(let guards)):
                 isGrantUnknown = false
                 return guards
             case .message(let message): throw SessionFailure(lostBeforeGrant: .unexpected(message.kind))
             case .signal(let signal): try endIfAsked(by: signal)
+            case .timedOut where !deadline.hasPassed: continue
             case .timedOut: throw SessionFailure(lostBeforeGrant: .timedOut)
             case .ready(Token.lateGuards): try takeGuards()
             case .ready(Token.connections): if try connectionsChanged() { deadline = .after(options.answerTimeout) }
@@ -86,6 +88,23 @@ extension DestinationConversation {
 
     // MARK: - At any time
 
+    /// How often a source that says nothing is asked for a sign of life.
+    static let pingInterval = Duration.seconds(3)
+    /// How long it may owe that sign; a source that judges a COMPLETE may have much to read before.
+    private static let patience = (usual: Duration.seconds(12), completing: Duration.seconds(60))
+
+    /// Finds a connection of which only this end is left: no end of file will ever come.
+    func lookForSignOfLife() {
+        guard loop.channel != nil, nextPing.hasPassed else { return }
+        nextPing = .after(Self.pingInterval)
+        let silence = MonotonicTime.now - loop.lastHeard
+        guard silence <= (completed == nil ? Self.patience.usual : Self.patience.completing) else {
+            return controlLost(.timedOut)
+        }
+        // When it cannot be sent, the end of the connection is seen by reading.
+        if silence >= Self.pingInterval { try? loop.send(.ping) }
+    }
+
     /// The control connection does not go on, and another one may.
     func controlLost(_ error: ChannelError) {
         if let control = loop.channel {
@@ -101,6 +120,7 @@ extension DestinationConversation {
     func noteLoss(_ failure: SessionFailure) {
         guard !isLost else { return }
         isLost = true
+        lossBegan()
         report(.lost)
         logger.error(
             "The source was lost and is looked for; threads that need a page wait for it, everything else runs",
@@ -123,6 +143,7 @@ extension DestinationConversation {
             return false
         }
         isLost = false
+        lossEnded()
         statistics.reconnects += 1
         report(.resumed)
         do throws(ChannelError) {

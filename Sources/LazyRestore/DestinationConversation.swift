@@ -52,6 +52,11 @@ final class DestinationConversation {
     var farewell = Deadline.never
     /// BUILT was sent, and what the source made of it is not known.
     var isGrantUnknown = false
+    /// When the source is to show that it lives.
+    var nextPing = Deadline.immediate
+    /// When the policy on a lost source takes effect, and whether it has stopped the process.
+    var lossLimit = Deadline.never
+    var isStoppedForLoss = false
     var isFinished = false
     var isAcknowledged = false
     var exitStatus: Int32?

@@ -2,6 +2,16 @@
 public import FrameTransport
 internal import PageWire
 
+/// What becomes of the process when its source stays lost (`--on-source-loss`).
+public enum SourceLossPolicy: String, Sendable, CaseIterable {
+    /// Threads that need a page wait for it; everything else runs.
+    case wait
+    /// It is stopped, and continued when the source is back.
+    case stop
+    /// It is killed, with its descendants.
+    case kill
+}
+
 /// What `thaw restore` was asked to do.
 public struct RestoreOptions: Sendable {
     /// Most rounds of pre-copy that can be asked for.
@@ -33,6 +43,10 @@ public struct RestoreOptions: Sendable {
     public var connectTimeout = Duration.seconds(10)
     /// How long the page server may take to freeze the process, and each answer after that.
     public var answerTimeout = Duration.seconds(60)
+    /// What becomes of the process when its source stays lost.
+    public var onSourceLoss = SourceLossPolicy.wait
+    /// How long the source may be lost before that.
+    public var lossTimeout = Duration.seconds(30)
     /// How long a source that is lost is waited for when nothing but its acknowledgement is missing.
     public var acknowledgementTimeout = Duration.seconds(30)
 

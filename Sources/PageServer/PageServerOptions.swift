@@ -32,6 +32,8 @@ public struct PageServerOptions: Sendable {
     public var tracker = TrackerChoice.auto
     /// How long a granted session waits for its destination to come back; nil for ever.
     public var hold: Duration?
+    /// The folder in which the session is recorded for `thaw status` and `thaw settle`; nil for no record.
+    public var record: String?
     /// How long an acknowledged session answers a destination that has not heard of it.
     public var linger = Duration.seconds(10)
     /// How long stopping all threads may take before the process is let go.

@@ -77,6 +77,9 @@ public struct PageServerSession {
     private func serve(_ statistics: inout SessionStatistics) throws(SessionFailure) {
         let context = try serverContext()
         try process.examine()
+        let record = try options.record.map { folder throws(SessionFailure) in
+            try SessionRecorder(folder: folder, pid: options.pid)
+        }
         let session: ServedSession
         let loop: ControlLoop
         do throws(SystemCallError) {
@@ -98,6 +101,7 @@ public struct PageServerSession {
                 options: options,
                 session: session,
                 loop: loop,
+                record: record,
                 status: status,
                 logger: logger
             )

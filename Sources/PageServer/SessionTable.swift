@@ -78,6 +78,9 @@ struct SessionTable: Sendable {
     /// The peer that the session belongs to.
     var owner: Peer? { session?.peer }
 
+    /// The session's name for people: it tells nothing of the secret.
+    var publicName: String? { session.map { SessionRecord.name(of: $0.identifier) } }
+
     /// Whether the destination has come back before it was granted anything: the session has to be undone.
     var isAbandoned: Bool { session?.isAbandoned ?? false }
 

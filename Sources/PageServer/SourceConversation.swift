@@ -27,6 +27,8 @@ final class SourceConversation {
     let options: PageServerOptions
     let session: ServedSession
     let loop: ControlLoop
+    /// What an operator is told when this program is no more.
+    let record: SessionRecorder?
     let status: StatusSink
     let logger: Logger
 
@@ -59,6 +61,7 @@ final class SourceConversation {
         options: PageServerOptions,
         session: ServedSession,
         loop: ControlLoop,
+        record: SessionRecorder?,
         status: StatusSink,
         logger: Logger
     ) {
@@ -66,6 +69,7 @@ final class SourceConversation {
         self.options = options
         self.session = session
         self.loop = loop
+        self.record = record
         self.status = status
         self.logger = logger
         deadline = .after(Self.describeTimeout)
@@ -177,6 +181,7 @@ extension SourceConversation {
             // What a device has written nobody has seen: then nothing counts as unchanged.
             try startScan(of: frozen.memory, preCopied: frozen.usesDirectIO ? PreCopied() : preCopied)
             report(.frozen)
+            try note(.frozen)
             if options.contains(.eager) { session.streamMayBegin.signal() }
             let description = try frozen.encodedDescription
             try sendDescription(description)
@@ -282,6 +287,7 @@ extension SourceConversation {
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
         do throws(SessionFailure) {
             guards = try session.ledger.guardsToGrant(limit: PageProtocol.maximumGuards)
+            try note(.granted)
             try frozen.commitGranted()
         } catch {
             return undo(commit.failed(), error)
@@ -328,6 +334,7 @@ extension SourceConversation {
             return nil
         case .acknowledgeAndDispose:
             accepted = served
+            noteCompletion()
             statistics.timeToResident = sinceFreeze
             do throws(ChannelError) {
                 try loop.send(.acknowledged)
@@ -465,6 +472,7 @@ extension SourceConversation {
             do throws(SessionFailure) {
                 // A process whose freeze has failed was let go already.
                 try frozen?.thaw()
+                record?.remove()
                 if failure.code != .refused { failure.message += "; \(process.name) runs on" }
             } catch {
                 failure = error
@@ -520,10 +528,13 @@ extension SourceConversation {
     /// Ends without COMPLETE: the process stays stopped, said aloud.
     func endGranted(_ reason: String) -> Ending {
         _ = session.stopThreads(within: .seconds(10))
+        let (drop, thaw) =
+            record == nil
+            ? ("kill -KILL \(options.pid)", "kill -CONT \(options.pid)")
+            : ("thaw settle \(options.pid) --drop", "thaw settle \(options.pid) --thaw --force")
         var words =
             "\(reason); \(process.name) was granted and stays stopped, for its copy may be running. "
-            + "To end it: kill -KILL \(options.pid). To let it run here, only if its restorer and the copy are gone: "
-            + "kill -CONT \(options.pid)"
+            + "To end it: \(drop). To let it run here, only if its restorer and the copy are gone: \(thaw)"
         do throws(SessionFailure) {
             try frozen?.leaveStopped()
         } catch {

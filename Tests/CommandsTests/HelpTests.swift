@@ -10,6 +10,8 @@ struct HelpTests {
         ("check", ["check", "--help"]),
         ("page-server", ["page-server", "--help"]),
         ("restore", ["restore", "--help"]),
+        ("settle", ["settle", "--help"]),
+        ("status", ["status", "--help"]),
         ("track", ["track", "--help"]),
     ])
     func helpIsAsRecorded(name: String, arguments: [String]) throws {

@@ -48,9 +48,11 @@ final class Move {
 
     static func startServer(_ pid: Int32, _ arguments: [String] = []) throws -> TestProcess {
         let certificates = try Certificates.directory()
+        let record = arguments.contains("--record") ? [] : ["--no-record"]
         return try TestProcess(
             BuiltProduct.thaw,
-            ["page-server", "-t", "\(pid)", "--port", "0", "--tls-dir", certificates, "--status-fd", "3"] + arguments,
+            ["page-server", "-t", "\(pid)", "--port", "0", "--tls-dir", certificates, "--status-fd", "3"] + record
+                + arguments,
             options: .init(output: .null, statusPipe: true)
         )
     }

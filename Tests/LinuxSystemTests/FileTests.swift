@@ -18,6 +18,23 @@ struct FileTests {
         #expect(error?.errno.rawValue == EFBIG)
     }
 
+    @Test func foldersAreMadeListedAndTheirFilesTakenAway() throws {
+        let scratch = try Scratch("folders")
+        let folder = scratch.file("a/b")
+        try Folder.make(folder, permissions: 0o700)
+        try Folder.make(folder, permissions: 0o700)
+        #expect(try FileStatus(path: folder).permissions == 0o700)
+        for name in ["2", "1"] { try AtomicFile.write([1], to: "\(folder)/\(name)", .onDisk) }
+        #expect(try Folder.names(in: folder) == ["1", "2"])
+        try Folder.remove("\(folder)/1")
+        try Folder.remove("\(folder)/1")
+        #expect(try Folder.names(in: folder) == ["2"])
+        let file = #expect(throws: SystemCallError.self) { try Folder.make("\(folder)/2", permissions: 0o700) }
+        #expect(file?.errno == .notDirectory)
+        let none = #expect(throws: SystemCallError.self) { try Folder.names(in: "\(folder)/none") }
+        #expect(none?.errno == .noEntry)
+    }
+
     @Test func aFileOfProcIsReadWholeAlthoughItsSizeIsZero() throws {
         let maps = try FileReading.read("/proc/self/maps")
         #expect(String(decoding: maps, as: UTF8.self).contains("[stack]"))

@@ -49,7 +49,7 @@ struct Move {
         victimSaid = try Self.settle(victim, request)
         let server = try TestProcess(
             BuiltProduct.thaw,
-            ["page-server", "-t", "\(victim.pid)", "--tls-dir", certificates, "--status-fd", "3"]
+            ["page-server", "-t", "\(victim.pid)", "--tls-dir", certificates, "--status-fd", "3", "--no-record"]
                 + ["--stats", scratch.file("source")],
             options: .init(statusPipe: true)
         )
