@@ -16,7 +16,7 @@ public protocol ArchivedValue: Sendable {
 ///
 /// All numbers are little-endian; a count is a `UInt32`, checked against what is left of the input before anything is allocated.
 public protocol Archive {
-    /// One integer of its own width.
+    /// One integer of its own width, at most 64 bits.
     mutating func field<Number: FixedWidthInteger & Sendable>(_ number: inout Number) throws(ProcessImageError)
     /// A count and that many bytes.
     mutating func field(_ bytes: inout [UInt8]) throws(ProcessImageError)
@@ -115,11 +115,12 @@ public struct ArchiveEncoder: Archive {
 
     /// Appends an integer.
     public mutating func field<Number: FixedWidthInteger & Sendable>(_ number: inout Number) throws(ProcessImageError) {
-        var rest = number
-        for _ in 0..<(Number.bitWidth / 8) {
-            bytes.append(UInt8(truncatingIfNeeded: rest))
-            rest = Number.bitWidth > 8 ? rest >> 8 : 0
-        }
+        append(UInt64(truncatingIfNeeded: number), byteCount: Number.bitWidth / 8)
+    }
+
+    /// Not generic: a shift of a generic integer is a dozen calls, and a description has ten thousand bytes for each ten threads.
+    private mutating func append(_ word: UInt64, byteCount: Int) {
+        for index in 0..<byteCount { bytes.append(UInt8(truncatingIfNeeded: word >> (8 * index))) }
     }
 
     /// Appends a count and bytes.
@@ -157,16 +158,17 @@ public struct ArchiveDecoder: Archive {
 
     /// Reads an integer.
     public mutating func field<Number: FixedWidthInteger & Sendable>(_ number: inout Number) throws(ProcessImageError) {
-        let width = Number.bitWidth / 8
-        guard bytes.count - offset >= width else {
+        number = Number(truncatingIfNeeded: try word(byteCount: Number.bitWidth / 8))
+    }
+
+    private mutating func word(byteCount: Int) throws(ProcessImageError) -> UInt64 {
+        guard bytes.count - offset >= byteCount else {
             throw ProcessImageError("the end inside of a number", offset: offset)
         }
-        var result: Number = 0
-        for index in 0..<width {
-            result |= Number(truncatingIfNeeded: bytes[offset + index]) << (8 * index)
-        }
-        number = result
-        offset += width
+        var word: UInt64 = 0
+        for index in 0..<byteCount { word |= UInt64(bytes[offset + index]) << (8 * index) }
+        offset += byteCount
+        return word
     }
 
     /// Reads a count and bytes; a count above what is left is refused before anything is allocated.

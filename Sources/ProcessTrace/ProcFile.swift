@@ -13,18 +13,31 @@ public enum ProcFile {
     public static func read(_ path: String) throws(TraceError) -> [UInt8] {
         let file = try open(path, O_RDONLY)
         var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        // Most files are small, and there may be one for each of many threads.
+        var room = 4 << 10
         while bytes.count < sizeLimit {
-            let count = try attempt("read", path) { () throws(SystemCallError) in
-                try systemCall("read") {
-                    // SAFETY: the kernel writes at most the chunk's size; the pointer does not leave the closure.
-                    unsafe chunk.withUnsafeMutableBytes { unsafe Glibc.read(file.rawValue, $0.baseAddress, $0.count) }
-                }
+            let chunk = try attempt("read", path) { () throws(SystemCallError) in
+                try readChunk(file.rawValue, room: room)
             }
-            if count == 0 { return bytes }
-            bytes.append(contentsOf: chunk[..<count])
+            if chunk.isEmpty { return bytes }
+            if bytes.isEmpty { bytes = chunk } else { bytes += chunk }
+            room = 64 << 10
         }
         throw TraceError(.malformed, "\"\(path)\" is larger than \(sizeLimit) bytes")
+    }
+
+    private static func readChunk(_ descriptor: Int32, room: Int) throws(SystemCallError) -> [UInt8] {
+        while true {
+            var failure: Errno?
+            let chunk = unsafe [UInt8](unsafeUninitializedCapacity: room) { buffer, initialised in
+                // SAFETY: the kernel writes at most `room` bytes into the array's own memory.
+                let count = unsafe Glibc.read(descriptor, buffer.baseAddress, room)
+                if count < 0 { failure = Errno(rawValue: errno) }
+                initialised = max(0, count)
+            }
+            guard let failure else { return chunk }
+            guard failure == .interrupted else { throw SystemCallError("read", failure) }
+        }
     }
 
     /// The target of a link of `/proc` as bytes, or nil when the link does not exist (a closed descriptor, a kernel thread).

@@ -187,15 +187,20 @@ public final class Tracee {
 
     /// The whole XSAVE area.
     public func extendedState() throws(TraceError) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: 64 << 10)
-        var count = bytes.count
-        // SAFETY: the kernel fills at most `count` bytes of the array's own storage during the closure.
-        let result = unsafe bytes.withUnsafeMutableBytes { buffer -> Int32 in
-            guard let start = buffer.baseAddress else { return -EINVAL }
-            return unsafe clinux_ptrace_getregset(tid, clinux_NT_X86_XSTATE, start, &count)
+        // Enough for AVX-512; AMX takes 11 KiB. What does not fit the kernel leaves out.
+        for room in [4 << 10, 64 << 10] {
+            var result: Int32 = -EINVAL
+            let bytes = unsafe [UInt8](unsafeUninitializedCapacity: room) { buffer, initialised in
+                guard let start = buffer.baseAddress else { return }
+                var count = room
+                // SAFETY: the kernel fills at most `count` bytes of the array's own storage and says how many.
+                result = unsafe clinux_ptrace_getregset(tid, clinux_NT_X86_XSTATE, start, &count)
+                initialised = result < 0 ? 0 : count
+            }
+            try TraceError.check("PTRACE_GETREGSET", result, "Cannot read the extended registers of thread \(tid)")
+            if bytes.count < room { return bytes }
         }
-        try TraceError.check("PTRACE_GETREGSET", result, "Cannot read the extended registers of thread \(tid)")
-        return Array(bytes[..<count])
+        throw TraceError(.unexpected, "Thread \(tid) has more than 64 KiB of extended registers")
     }
 
     /// Sets the whole XSAVE area.

@@ -84,6 +84,7 @@ extension Construction {
         var batch = runner.makeBatch()
         batch.call(SYS_userfaultfd, UInt64(O_CLOEXEC | O_NONBLOCK), for: "make a userfaultfd")
         let number = Int32(truncatingIfNeeded: try runner.run(batch, on: leader)[0])
+        try growDescriptorTable(with: number)
         let owned = try takeOut(number)
         do {
             return try Userfaultfd.adopt(owned, features: options.tracked ? .trackedRestore : .lazyRestore)

@@ -14,12 +14,36 @@ extension Construction {
         return max(64, (numbers + watched).max().map { $0 + 1 } ?? 0)
     }
 
-    /// RLIMIT_NOFILE while building.
-    var descriptorLimit: Int {
+    /// More than every descriptor has as a number while building.
+    private var borderOfDescriptors: Int {
         let temporary =
             description.files.descriptions.count + 2 * description.files.pipes.count
             + description.memory.sharedObjects.count + description.memory.files.count
-        return max(4096, Int(temporaryDescriptors) + 2 * temporary + 256)
+        return Int(temporaryDescriptors) + 2 * temporary
+    }
+
+    /// RLIMIT_NOFILE while building.
+    var descriptorLimit: Int {
+        max(4096, borderOfDescriptors + 256)
+    }
+
+    /// Makes the table as large as it will have to be, with a duplicate of `number`.
+    ///
+    /// Once threads share the table the kernel waits for an RCU grace period before it grows, 9 ms (expand_fdtable in fs/file.c).
+    func growDescriptorTable(with number: Int32) throws(RestoreError) {
+        let border = UInt64(borderOfDescriptors)
+        var batch = runner.makeBatch()
+        batch.call(
+            SYS_fcntl,
+            UInt64(argument: number),
+            UInt64(F_DUPFD_CLOEXEC),
+            border,
+            for: "grow the descriptor table",
+            // It only makes it faster.
+            expecting: .anything
+        )
+        batch.call(SYS_close_range, border, UInt64(UInt32.max), 0, for: "close a descriptor of ours")
+        try runner.run(batch, on: leader)
     }
 
     /// Makes the whole table.

@@ -66,6 +66,21 @@ struct StubBatch {
         return calls.count - 1
     }
 
+    /// The calls as the code of the stub reads them: number, six arguments, room for the result.
+    var table: [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(calls.count * StubCode.entryBytes)
+        func append(_ word: UInt64) {
+            for index in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: word >> (8 * index))) }
+        }
+        for call in calls {
+            append(UInt64(call.number))
+            for argument in call.arguments { append(argument) }
+            for _ in call.arguments.count..<7 { append(0) }
+        }
+        return bytes
+    }
+
     /// Adds bytes that arguments may point to.
     ///
     /// - Returns: their address in the new process, a multiple of 16.

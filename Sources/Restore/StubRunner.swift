@@ -125,11 +125,7 @@ struct StubRunner {
     }
 
     private func start(_ batch: StubBatch, on tracee: Tracee) throws(RestoreError) {
-        let table = batch.calls.flatMap { call in
-            ([UInt64(call.number)] + call.arguments + [UInt64](repeating: 0, count: 7 - call.arguments.count))
-                .flatMap(\.littleEndianBytes)
-        }
-        try write(table, to: batch.arena.table)
+        try write(batch.table, to: batch.arena.table)
         if !batch.data.isEmpty { try write(batch.data, to: batch.arena.data) }
         var words = try registerWords(of: tracee)
         words[RegisterIndex.rbx] = batch.arena.table
@@ -159,7 +155,9 @@ struct StubRunner {
 
     /// A word of bytes, little-endian.
     static func word(_ bytes: [UInt8], at offset: Int) -> UInt64 {
-        bytes[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        var word: UInt64 = 0
+        for index in 0..<8 { word |= UInt64(bytes[offset + index]) << (8 * index) }
+        return word
     }
 
     private static func check(_ call: StubBatch.Call, _ result: Int64) throws(RestoreError) {
