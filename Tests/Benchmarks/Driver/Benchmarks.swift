@@ -36,7 +36,7 @@ struct Plan {
     struct Usage: Error, CustomStringConvertible {
         let description = """
             usage: Benchmarks [--quick] [--only PART,...] [--json FILE]
-              PART      pause, latency, bulk; moves, sizes, writers, tracking, or precopy for these four
+              PART      pause, latency, bulk, threads, orders; moves, sizes, writers, tracking, or precopy for these four
               --quick   less memory, fewer cases, once each: whether it works, no figures to quote
             """
     }
@@ -45,6 +45,8 @@ struct Plan {
         case pause
         case latency
         case bulk
+        case threads
+        case orders
         case moves
         case sizes
         case writers

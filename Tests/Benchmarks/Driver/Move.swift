@@ -22,6 +22,18 @@ struct Move {
         var options = ["--no-pre-copy"]
         /// How long the victim runs before, and tells then what it has done; nil when it does not tell.
         var settling: Duration?
+        /// Where all programs run.
+        var placement = Placement.free
+        /// Options of `thaw page-server`.
+        var serverOptions: [String] = []
+    }
+
+    /// What a program has used until everything was there.
+    struct Usage {
+        /// VmHWM in KiB, the most memory that it ever had.
+        var peak = 0
+        /// Seconds of CPU.
+        var seconds = 0.0
     }
 
     /// How long a move of some gigabytes may take on a busy machine.
@@ -34,9 +46,11 @@ struct Move {
     /// `--stats` of both sides.
     let source: JSONValue
     let destination: JSONValue
-    /// VmHWM in KiB, the most memory that each program ever had.
-    let pageServerPeak: Int
-    let restorerPeak: Int
+    /// What each program has used.
+    let pageServer: Usage
+    let restorer: Usage
+    var pageServerPeak: Int { pageServer.peak }
+    var restorerPeak: Int { restorer.peak }
     /// From the start of the restorer until everything is there and both sides agree on it.
     let duration: Duration
 
@@ -44,29 +58,30 @@ struct Move {
     init(_ request: Request) throws {
         let scratch = try Scratch("move")
         let certificates = try Certificates.directory()
-        let victim = try TestProcess(BuiltProduct.path(request.program), request.arguments)
+        let place = request.placement
+        let victim = try place.start(BuiltProduct.path(request.program), request.arguments)
         defer { victim.end() }
         victimSaid = try Self.settle(victim, request)
-        let server = try TestProcess(
+        let server = try place.start(
             BuiltProduct.thaw,
             ["page-server", "-t", "\(victim.pid)", "--tls-dir", certificates, "--status-fd", "3", "--no-record"]
-                + ["--stats", scratch.file("source")],
+                + ["--stats", scratch.file("source")] + request.serverOptions,
             options: .init(statusPipe: true)
         )
         let port = try Self.status("listening", of: server)["port"]?.integer ?? 0
         let began = MonotonicTime.now
-        let restorer = try TestProcess(
+        let restorer = try place.start(
             BuiltProduct.thaw,
             ["restore", "--port", "\(port)", "--tls-dir", certificates, "--new-pid-namespace", "--status-fd", "3"]
                 + ["--stats", scratch.file("destination")] + request.options,
             options: .init(statusPipe: true)
         )
-        var peaks = [0, 0]
+        var used = [Usage(), Usage()]
         try Self.watch(restorer, until: "complete") {
-            peaks = [max(peaks[0], Self.peak(of: server.pid)), max(peaks[1], Self.peak(of: restorer.pid))]
+            for (index, program) in [server, restorer].enumerated() { Self.look(at: program.pid, &used[index]) }
         }
         duration = began.elapsed
-        (pageServerPeak, restorerPeak) = (peaks[0], peaks[1])
+        (pageServer, self.restorer) = (used[0], used[1])
         victimSays = try Self.lastLine(of: restorer, request)
         for program in [restorer, server] {
             let ending = try program.waitForExit(within: Self.patience)
@@ -130,11 +145,37 @@ struct Move {
         throw TestFailure("\(program.commandLine): no '\(state)'; \(program.report())")
     }
 
-    private static func peak(of pid: Int32) -> Int {
-        // A program that has ended has no peak to add.
+    /// A program that has ended has nothing to add.
+    private static func look(at pid: Int32, _ used: inout Usage) {
         let status = (try? readText("/proc/\(pid)/status")) ?? ""
         let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-        return line?.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) } ?? 0
+        let peak = line?.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) } ?? 0
+        used.peak = max(used.peak, peak)
+        // SAFETY: two values that live during the calls.
+        var clock = clockid_t()
+        var time = timespec()
+        guard unsafe clock_getcpuclockid(pid, &clock) == 0, unsafe clock_gettime(clock, &time) == 0 else { return }
+        used.seconds = max(used.seconds, Double(time.tv_sec) + Double(time.tv_nsec) / 1e9)
+    }
+}
+
+/// Which CPUs the measured programs may use: a floor is only comparable when it is placed alike.
+enum Placement: String {
+    /// All that there are.
+    case free
+    /// One for all of them together.
+    case oneCPU
+
+    /// Starts a program there.
+    func start(
+        _ path: String,
+        _ arguments: [String],
+        options: TestProcess.Options = .init()
+    ) throws -> TestProcess {
+        switch self {
+        case .free: try TestProcess(path, arguments, options: options)
+        case .oneCPU: try TestProcess("/usr/bin/taskset", ["-c", "0", path] + arguments, options: options)
+        }
     }
 }
 
@@ -144,12 +185,12 @@ func sleep(_ time: Duration) {
 }
 
 /// One run of the floor.
-func measureFloor(_ arguments: [String]) throws -> JSONValue {
-    try withProcess(BuiltProduct.path("Floor"), arguments) { floor in
-        guard let line = try floor.output?.next(within: .seconds(300)) else {
-            throw TestFailure("the floor said nothing: \(floor.report())")
-        }
-        guard try floor.waitForExit() == .exited(0) else { throw TestFailure("the floor failed: \(floor.report())") }
-        return try JSONValue(parsing: line)
+func measureFloor(_ arguments: [String], _ placement: Placement = .free) throws -> JSONValue {
+    let floor = try placement.start(BuiltProduct.path("Floor"), arguments)
+    defer { floor.end() }
+    guard let line = try floor.output?.next(within: .seconds(300)) else {
+        throw TestFailure("the floor said nothing: \(floor.report())")
     }
+    guard try floor.waitForExit() == .exited(0) else { throw TestFailure("the floor failed: \(floor.report())") }
+    return try JSONValue(parsing: line)
 }

@@ -2,13 +2,35 @@
 internal import Reporting
 internal import TestSupport
 
-// What is measured next to the floor: one fault, and the stream.
+// What is measured next to the floor: one fault, many threads, and the stream.
 extension Report {
+    /// One line of the table of waits.
+    private struct Wait {
+        let name: String
+        let measure: () throws -> JSONValue
+    }
+
     func measureLatency(_ plan: Plan) throws -> JSON {
         let mebibytes = Self.floorMebibytes(plan)
+        func floor(_ modes: [String], _ placement: Placement = .free) -> () throws -> JSONValue {
+            { try measureFloor(["fault", "20000", "1"] + modes, placement) }
+        }
+        func thaw(_ placement: Placement = .free) -> () throws -> JSONValue {
+            {
+                try Move(.init(arguments: ["\(mebibytes)", "1", "touch"], ending: .itself, placement: placement))
+                    .victimSays
+            }
+        }
+        let waits = [
+            Wait(name: "floor", measure: floor([])), Wait(name: "thaw", measure: thaw()),
+            Wait(name: "floor, spinning", measure: floor(["spin"])),
+            Wait(name: "floor, without TLS", measure: floor(["tcp"])),
+            Wait(name: "floor on one CPU", measure: floor([], .oneCPU)),
+            Wait(name: "thaw on one CPU", measure: thaw(.oneCPU)),
+        ]
         let table = Table(
             "Wait for a page on scattered touches, microseconds (\(mebibytes) MiB by thaw, while everything else streams)",
-            "       ",
+            "                  ",
             "   p50",
             "   p90",
             "   p99",
@@ -16,25 +38,144 @@ extension Report {
             "      max",
             "  waits"
         )
-        let floor = try measureFloor(["fault", "20000", "1"])
-        Self.row("floor", floor, table)
-        let move = try Move(.init(arguments: ["\(mebibytes)", "1", "touch"], ending: .itself))
-        Self.row("thaw", move.victimSays, table)
-        let ratio = (move.victimSays["p50"]?.number ?? 0) / max(0.001, floor["p50"]?.number ?? 0)
-        say("thaw's median is \(decimal(ratio, 2)) times the floor's")
-        return .object([
-            .init("floor", floor.numbers), .init("thaw", move.victimSays.numbers), .init("ratio", .decimal(ratio)),
-        ])
+        let rows = try alternately(waits, plan.repetitions, table)
+        let free = announce(ratiosOf: rows["thaw"], to: rows["floor"], "thaw to the floor")
+        let one = announce(ratiosOf: rows["thaw on one CPU"], to: rows["floor on one CPU"], "the same on one CPU")
+        return .object(
+            waits.map { .init($0.name, rows[$0.name]?.numbers ?? .null) } + [
+                .init("ratio", free), .init("ratioOnOneCPU", one),
+            ]
+        )
+    }
+
+    /// Each row so many times, in turns; the rows of the medians in the middle.
+    private func alternately(_ waits: [Wait], _ times: Int, _ table: Table) throws -> [String: JSONValue] {
+        var runs: [String: [JSONValue]] = [:]
+        for _ in 0..<times {
+            for wait in waits { runs[wait.name, default: []].append(try wait.measure()) }
+        }
+        let rows = runs.mapValues { median(of: $0) { $0["p50"]?.number ?? 0 } }
+        for wait in waits {
+            if let row = rows[wait.name] { Self.row(wait.name, row, table) }
+        }
+        return rows
+    }
+
+    private func announce(ratiosOf values: JSONValue?, to floor: JSONValue?, _ what: String) -> JSON {
+        let members = ["p50", "p90", "p99", "p999"].map { name in
+            (name, (values?[name]?.number ?? 0) / max(0.001, floor?[name]?.number ?? 0))
+        }
+        say("\(what): " + members.map { "\($0.0) \(decimal($0.1, 2)) x" }.joined(separator: ", "))
+        return .object(members.map { .init($0.0, .decimal($0.1)) })
+    }
+
+    func measureThreads(_ plan: Plan) throws -> JSON {
+        let mebibytes = plan.isQuick ? 256 : 1024
+        let table = Table(
+            "Threads that touch scattered pages of \(mebibytes) MiB while everything else streams",
+            "threads",
+            "thaw pages/s",
+            "of 4 threads",
+            "floor pages/s",
+            "waits",
+            "p50"
+        )
+        var rows: [JSON] = []
+        var reference: Double?
+        for threads in [1, 4, 16, 64] {
+            let moves = try (0..<plan.repetitions).map { _ in
+                try Move(
+                    .init(arguments: ["\(mebibytes)", "1", "touch", "scattered", "\(threads)"], ending: .itself)
+                ).victimSays
+            }
+            func rate(_ says: JSONValue) -> Double {
+                (says["touches"]?.number ?? 0) / max(0.001, says["seconds"]?.number ?? 0)
+            }
+            let says = median(of: moves, by: rate)
+            if threads == 4 { reference = rate(says) }
+            let floor = try measureFloor(["fault", "20000", "\(threads)"])["faultsPerSecond"]?.number ?? 0
+            table.row(
+                "\(threads)",
+                decimal(rate(says), 0),
+                reference.map { decimal(rate(says) / $0, 2) } ?? "-",
+                decimal(floor, 0),
+                decimal(says["waits"]?.number ?? 0, 0),
+                decimal(says["p50"]?.number ?? 0)
+            )
+            rows.append(
+                .object([
+                    .init("threads", .whole(threads)), .init("pagesPerSecond", .decimal(rate(says))),
+                    .init("floorPagesPerSecond", .decimal(floor)), .init("waits", .decimal(says["waits"]?.number ?? 0)),
+                ])
+            )
+        }
+        return .list(rows)
+    }
+
+    func measureOrders(_ plan: Plan) throws -> JSON {
+        let mebibytes = plan.isQuick ? 256 : 1024
+        let table = Table(
+            "Orders in which one thread touches \(mebibytes) MiB: pages that cost a round trip of their own",
+            "     order",
+            "remote %",
+            "waits %",
+            "seconds"
+        )
+        var rows: [JSON] = []
+        for order in ["sequential", "strided", "scattered"] {
+            let move = try Move(.init(arguments: ["\(mebibytes)", "1", "touch", order], ending: .itself))
+            let demanded = move.destination["pages"]?["demanded"]?.number ?? 0
+            let touches = move.victimSays["touches"]?.number ?? 0
+            let waits = move.victimSays["waits"]?.number ?? 0
+            let seconds = move.victimSays["seconds"]?.number ?? 0
+            table.row(order, percent(demanded, of: touches), percent(waits, of: touches), decimal(seconds, 2))
+            rows.append(
+                .object([
+                    .init("order", .text(order)), .init("demanded", .decimal(demanded)),
+                    .init("waits", .decimal(waits)), .init("touches", .decimal(touches)),
+                    .init("seconds", .decimal(seconds)),
+                ])
+            )
+        }
+        return .list(rows)
     }
 
     func measureBulk(_ plan: Plan) throws -> JSON {
         let mebibytes = Self.floorMebibytes(plan)
+        let pages = "\(mebibytes * 256)"
         // The first run touches memory that the machine may have to find first.
-        _ = try measureFloor(["bulk", "\(mebibytes * 256)"])
-        let floor = try measureFloor(["bulk", "\(mebibytes * 256)"])["mebibytesPerSecond"]?.number ?? 0
-        let speed = try Move(.init(arguments: ["\(mebibytes)", "1", "gap"])).speed
-        say("\nBulk: floor \(decimal(floor, 0)) MiB/s, thaw \(decimal(speed, 0)) MiB/s (\(mebibytes) MiB)")
-        return .object([.init("floor", .decimal(floor)), .init("thaw", .decimal(speed))])
+        _ = try measureFloor(["bulk", pages])
+        let table = Table(
+            "The stream of \(mebibytes) MiB; CPU seconds for each GiB",
+            "                  ",
+            "MiB/s",
+            "source CPU",
+            "destination CPU"
+        )
+        var runs: [(floor: JSONValue, plain: JSONValue, thaw: Move)] = []
+        for _ in 0..<plan.repetitions {
+            runs.append(
+                (
+                    try measureFloor(["bulk", pages]), try measureFloor(["bulk", pages, "tcp"]),
+                    try Move(.init(arguments: ["\(mebibytes)", "1", "gap"]))
+                )
+            )
+        }
+        let floor = median(of: runs) { $0.floor["mebibytesPerSecond"]?.number ?? 0 }.floor
+        let plain = median(of: runs) { $0.plain["mebibytesPerSecond"]?.number ?? 0 }.plain
+        let thaw = median(of: runs) { $0.thaw.speed }.thaw
+        func row(_ name: String, _ figures: [Double]) -> JSON.Member {
+            table.row(name, decimal(figures[0], 0), decimal(figures[1], 2), decimal(figures[2], 2))
+            return .init(name, .list(figures.map(JSON.decimal)))
+        }
+        func figures(_ floor: JSONValue) -> [Double] {
+            ["mebibytesPerSecond", "sourceCPU", "destinationCPU"].map { floor[$0]?.number ?? 0 }
+        }
+        let gibibytes = Double(mebibytes) / 1024
+        return .object([
+            row("floor", figures(floor)), row("floor, without TLS", figures(plain)),
+            row("thaw", [thaw.speed, thaw.pageServer.seconds / gibibytes, thaw.restorer.seconds / gibibytes]),
+        ])
     }
 
     private static func floorMebibytes(_ plan: Plan) -> Int {
@@ -49,9 +190,13 @@ extension Report {
 }
 
 extension JSONValue {
-    /// An object of numbers.
+    /// An object of numbers, and of lists of them.
     fileprivate var numbers: JSON {
-        guard case .object(let members) = self else { return .object([]) }
-        return .object(members.sorted { $0.key < $1.key }.map { .init($0.key, .decimal($0.value.number ?? 0)) })
+        switch self {
+        case .object(let members):
+            .object(members.sorted { $0.key < $1.key }.map { .init($0.key, $0.value.numbers) })
+        case .array(let elements): .list(elements.map(\.numbers))
+        default: .decimal(number ?? 0)
+        }
     }
 }

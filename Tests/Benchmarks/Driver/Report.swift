@@ -16,6 +16,8 @@ struct Report {
             case .pause: add("pause", try measurePause(plan))
             case .latency: add("latency", try measureLatency(plan))
             case .bulk: add("bulk", try measureBulk(plan))
+            case .threads: add("threads", try measureThreads(plan))
+            case .orders: add("orders", try measureOrders(plan))
             case .moves: add("moves", try measureMoves(plan))
             case .sizes: add("sizes", try measureSizes(plan))
             case .writers: add("writers", try measureWriters(plan))

@@ -2,8 +2,10 @@
 //
 // The floor: a remote page fault with nothing in it but the kernel and TLS. Thaw's figures are read next to it.
 //
-//   Floor fault PAGES THREADS   every page once, in scattered order, by THREADS threads; the wait for each page
-//   Floor bulk PAGES            all pages as one stream in frames of 64, installed 64 at a time
+//   Floor fault PAGES THREADS [MODE...]   every page once, in scattered order, by THREADS threads; the wait for each page
+//   Floor bulk PAGES [MODE...]            all pages as one stream in frames of 64, installed 64 at a time
+//
+// Modes: `tcp` without TLS; `spin` never sleeps where it waits, at either end.
 //
 // Three processes on one machine, as in a move: an owner, stopped, whose memory it is; a source that reads it with
 // process_vm_readv(2) and sends it over TLS 1.3; a destination whose fault thread reads the userfaultfd, asks, and installs with
@@ -12,6 +14,7 @@
 // Prints one JSON object. Exit status: 0 every page right, 1 a wrong page, 2 a call failed, 64 usage.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <netinet/tcp.h>
@@ -45,8 +48,16 @@ static uint64_t *waits;       // nanoseconds, one a page
 static char *frame;           // what is sent, and what was received
 static X509 *certificate;
 static EVP_PKEY *key;
-static SSL *link_to_source;
+static bool plain, spins;
 static int uffd;
+
+// A connection, with TLS or without.
+struct link {
+    int socket;
+    SSL *ssl;
+};
+
+static struct link link_to_source;
 
 static void require(bool holds, const char *call) {
     if (holds) return;
@@ -88,8 +99,9 @@ static void make_certificate(void) {
     require(X509_set_pubkey(certificate, key) && X509_sign(certificate, key, EVP_sha256()) > 0, "certificate");
 }
 
-static SSL *secure(int socket, bool is_server) {
+static struct link secure(int socket, bool is_server) {
     require(setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) == 0, "TCP_NODELAY");
+    if (plain) return (struct link){socket, NULL};
     SSL_CTX *context = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
     require(context && SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) && SSL_CTX_set_num_tickets(context, 0), "SSL_CTX");
     SSL_CTX_set_read_ahead(context, 1);
@@ -98,19 +110,46 @@ static SSL *secure(int socket, bool is_server) {
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL *ssl = SSL_new(context);
     require(ssl && SSL_set_fd(ssl, socket) && (is_server ? SSL_accept(ssl) : SSL_connect(ssl)) == 1, "TLS handshake");
-    return ssl;
+    return (struct link){socket, ssl};
 }
 
-static bool receive(SSL *ssl, void *bytes, size_t length) {
-    for (size_t done = 0, count; done < length; done += count) {
-        if (!SSL_read_ex(ssl, (char *)bytes + done, length - done, &count)) return false;
+static void never_sleep(int descriptor) {
+    if (spins) require(fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK) == 0, "O_NONBLOCK");
+}
+
+// How many bytes came, 0 at the end, -1 when there are none yet.
+static ssize_t receive_some(struct link link, void *bytes, size_t length) {
+    size_t count = 0;
+    if (link.ssl == NULL) {
+        ssize_t result = read(link.socket, bytes, length);
+        return result < 0 && errno == EAGAIN ? -1 : result < 0 ? 0 : result;
+    }
+    int result = SSL_read_ex(link.ssl, bytes, length, &count);
+    return result == 1 ? (ssize_t)count : SSL_get_error(link.ssl, result) == SSL_ERROR_WANT_READ ? -1 : 0;
+}
+
+static bool receive(struct link link, void *bytes, size_t length) {
+    for (size_t done = 0; done < length;) {
+        ssize_t count = receive_some(link, (char *)bytes + done, length - done);
+        if (count == 0) return false;
+        if (count > 0) done += (size_t)count;
     }
     return true;
 }
 
-static void transmit(SSL *ssl, const void *bytes, size_t length) {
-    size_t count;
-    require(SSL_write_ex(ssl, bytes, length, &count) && count == length, "SSL_write");
+static void transmit(struct link link, const void *bytes, size_t length) {
+    for (size_t done = 0; done < length;) {
+        size_t count = 0;
+        if (link.ssl == NULL) {
+            ssize_t result = write(link.socket, (const char *)bytes + done, length - done);
+            require(result > 0 || errno == EAGAIN, "write");
+            if (result > 0) count = (size_t)result;
+        } else {
+            int result = SSL_write_ex(link.ssl, (const char *)bytes + done, length - done, &count);
+            require(result == 1 || SSL_get_error(link.ssl, result) == SSL_ERROR_WANT_WRITE, "SSL_write");
+        }
+        done += count;
+    }
 }
 
 // ---- owner and source ----
@@ -149,14 +188,15 @@ static void be_source(int ready) {
     require(listener >= 0 && bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0
         && getsockname(listener, (struct sockaddr *)&address, &size) == 0, "listen");
     require(write(ready, &address, sizeof address) == sizeof address, "write");
-    SSL *ssl = secure(accept(listener, NULL, NULL), true);
+    struct link link = secure(accept(listener, NULL, NULL), true);
+    never_sleep(link.socket);
     struct request wanted;
-    while (receive(ssl, &wanted, sizeof wanted)) {
+    while (receive(link, &wanted, sizeof wanted)) {
         while (wanted.length > 0) {
             size_t length = wanted.length < FRAME_PAGES * PAGE ? wanted.length : FRAME_PAGES * PAGE;
             struct iovec to = {frame, length}, from = {(char *)memory + wanted.offset, length};
             require(process_vm_readv(owner, &to, 1, &from, 1, 0) == (ssize_t)length, "process_vm_readv");
-            transmit(ssl, frame, length);
+            transmit(link, frame, length);
             wanted.offset += length;
             wanted.length -= length;
         }
@@ -179,7 +219,11 @@ static void install(uint64_t offset, size_t length) {
 static void *resolve_faults(void *unused) {
     for (uint64_t served = 0; served < pages; served++) {
         struct uffd_msg message;
-        require(read(uffd, &message, sizeof message) == sizeof message && message.event == UFFD_EVENT_PAGEFAULT, "userfaultfd");
+        ssize_t count;
+        do {
+            count = read(uffd, &message, sizeof message);
+        } while (count < 0 && errno == EAGAIN && spins);
+        require(count == sizeof message && message.event == UFFD_EVENT_PAGEFAULT, "userfaultfd");
         uint64_t offset = (message.arg.pagefault.address & ~(uint64_t)(PAGE - 1)) - (uintptr_t)memory;
         ask(offset, PAGE);
         install(offset, PAGE);
@@ -201,7 +245,7 @@ static void *touch(void *first) {
 }
 
 static void open_userfaultfd(void) {
-    uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | (spins ? O_NONBLOCK : 0));
     struct uffdio_api api = {.api = UFFD_API};
     struct uffdio_register all = {{(uintptr_t)memory, pages * PAGE}, UFFDIO_REGISTER_MODE_MISSING, 0};
     require(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &all) == 0, "userfaultfd");
@@ -229,16 +273,43 @@ static int by_value(const void *a, const void *b) {
     return (*x > *y) - (*x < *y);
 }
 
+// Seconds of CPU that a process has used, 0 for this one.
+static double cpu_seconds(pid_t pid) {
+    clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
+    struct timespec time;
+    require(pid == 0 || clock_getcpuclockid(pid, &clock) == 0, "clock_getcpuclockid");
+    require(clock_gettime(clock, &time) == 0, "clock_gettime");
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
 static double at(double share) {
     return (double)waits[(uint64_t)(share * (double)(pages - 1))] / 1000;
 }
 
+// Pairs: microseconds, and the percentage of waits that were no longer.
+static void print_curve(void) {
+    printf("\"curve\":[");
+    for (int permille = 0; permille < 1000; permille++) printf("[%.1f,%.1f],", at(permille / 1000.0), permille / 10.0);
+    for (int part = 0; part < 10; part++) printf("[%.1f,%.2f],", at(0.999 + part / 10000.0), 99.9 + part / 100.0);
+    printf("[%.1f,100]],", at(1));
+}
+
+static bool read_modes(char **words) {
+    for (; *words; words++) {
+        if (strcmp(*words, "tcp") == 0) plain = true;
+        else if (strcmp(*words, "spin") == 0) spins = true;
+        else return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv) {
-    bool is_bulk = argc == 3 && strcmp(argv[1], "bulk") == 0, is_fault = argc == 4 && strcmp(argv[1], "fault") == 0;
+    bool is_bulk = argc >= 3 && strcmp(argv[1], "bulk") == 0, is_fault = argc >= 4 && strcmp(argv[1], "fault") == 0;
     pages = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
     threads = is_fault ? strtoull(argv[3], NULL, 10) : 1;
-    if (!(is_bulk || is_fault) || pages == 0 || pages > 1 << 24 || threads == 0 || threads > MOST_THREADS) {
-        fprintf(stderr, "usage: %s fault PAGES THREADS | bulk PAGES\n", argv[0]);
+    if (!(is_bulk || is_fault) || !read_modes(argv + (is_fault ? 4 : 3)) || pages == 0 || pages > 1 << 24 || threads == 0
+        || threads > MOST_THREADS) {
+        fprintf(stderr, "usage: %s fault PAGES THREADS [tcp|spin]... | bulk PAGES [tcp|spin]...\n", argv[0]);
         return 64;
     }
     alarm(SECONDS_AT_MOST);
@@ -255,20 +326,27 @@ int main(int argc, char **argv) {
     int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     require(connection >= 0 && connect(connection, (struct sockaddr *)&address, sizeof address) == 0, "connect");
     link_to_source = secure(connection, false);
+    never_sleep(connection);
     open_userfaultfd();
+    double source_before = cpu_seconds(source), before = cpu_seconds(0);
     uint64_t begin = now();
     if (is_bulk) run_stream(); else run_faults();
     double seconds = (double)(now() - begin) / 1e9;
+    double gibibytes = (double)pages / (1 << 18);
+    double source_cpu = (cpu_seconds(source) - source_before) / gibibytes, cpu = (cpu_seconds(0) - before) / gibibytes;
     uint64_t wrong = 0;
     for (uint64_t page = 0; page < pages; page++) wrong += memory[page * WORDS] != first_word(page);
     if (is_bulk) {
-        printf("{\"mebibytesPerSecond\":%.1f,\"wrong\":%llu}\n", (double)pages / 256 / seconds, (unsigned long long)wrong);
+        printf("{\"mebibytesPerSecond\":%.1f,\"sourceCPU\":%.3f,\"destinationCPU\":%.3f,\"wrong\":%llu}\n",
+            (double)pages / 256 / seconds, source_cpu, cpu, (unsigned long long)wrong);
     } else {
         qsort(waits, pages, sizeof *waits, by_value);
-        printf("{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f,\"faultsPerSecond\":%.0f,\"wrong\":%llu}\n",
-            at(0.5), at(0.9), at(0.99), at(0.999), at(1), (double)pages / seconds, (unsigned long long)wrong);
+        printf("{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f,\"faultsPerSecond\":%.0f,",
+            at(0.5), at(0.9), at(0.99), at(0.999), at(1), (double)pages / seconds);
+        print_curve();
+        printf("\"wrong\":%llu}\n", (unsigned long long)wrong);
     }
-    SSL_shutdown(link_to_source);
+    if (link_to_source.ssl) SSL_shutdown(link_to_source.ssl);
     kill(source, SIGKILL);
     kill(owner, SIGKILL);
     while (wait(NULL) > 0) {
