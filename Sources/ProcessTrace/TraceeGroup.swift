@@ -112,9 +112,6 @@ private struct Freezing {
     var stopped: [Tracee] = []
     var waiting: [Tracee] = []
     var vanished: Set<Int32> = []
-    /// Threads on their way to a stop that would not get there in time by themselves.
-    private var raised: [Int32: RaisedThread] = [:]
-    private let usual = try? SchedulingAttributes()
 
     init(pid: Int32, options: TraceOptions, deadline: Deadline) {
         self.pid = pid
@@ -148,8 +145,6 @@ private struct Freezing {
                 let tracee = try Tracee.seize(tid, options: options)
                 waiting.append(tracee)
                 try tracee.interrupt()
-                // Behind that, so that it executes nothing of its own while it is raised.
-                if let usual { raised[tid] = RaisedThread.raise(tid, usual: usual) }
                 found = true
             } catch {
                 try accept(error, of: tid)
@@ -174,13 +169,8 @@ private struct Freezing {
     private mutating func collectStops() throws(TraceError) {
         while let tracee = waiting.last {
             if try waitUntilStopped(tracee) { stopped.append(tracee) }
-            putBack(tracee)
             waiting.removeLast()
         }
-    }
-
-    private mutating func putBack(_ tracee: Tracee) {
-        raised.removeValue(forKey: tracee.tid)?.putBack()
     }
 
     /// False when the thread has ended instead.
@@ -205,7 +195,6 @@ private struct Freezing {
         let limit = Deadline.after(.milliseconds(200))
         for tracee in waiting {
             _ = try? tracee.waitForStop(deadline: limit)
-            putBack(tracee)
         }
         for tracee in waiting {
             // What cannot be let go has ended or never stopped; the kernel detaches from it when this thread ends.

@@ -129,9 +129,17 @@ struct StoppedProcessTests {
         try stopped.letGo()
     }
 
+    /// Waits until all threads sleep where they will stay: a thread that was let go sleeps now and then on its way back into its call.
     private func waitUntilAsleep(_ pid: Int32) throws {
+        var before: [Int32: UInt64] = [:]
         try wait(for: "all threads to sleep") {
-            try ProcFile.threads(of: pid).allSatisfy { try ProcessStat.read(pid, thread: $0).state == "S" }
+            var switches: [Int32: UInt64] = [:]
+            for tid in try ProcFile.threads(of: pid) {
+                guard try ProcessStat.read(pid, thread: tid).state == "S" else { return false }
+                switches[tid] = try ProcessStatus.read(pid, thread: tid).voluntarySwitches ?? 0
+            }
+            defer { before = switches }
+            return switches == before
         }
     }
 }
