@@ -27,6 +27,8 @@ public final class ControlLoop {
     private let sendTimeout: Duration
     /// When the peer was heard last, or its connection began.
     public private(set) var lastHeard = MonotonicTime.now
+    /// The token that was reported last.
+    private var lastReady: UInt64 = 0
     /// The connection, while there is one.
     public private(set) var channel: FrameChannel?
 
@@ -117,8 +119,11 @@ public final class ControlLoop {
         do throws(SystemCallError) {
             let count = try poller.wait(until: deadline)
             guard count > 0 else { return .timedOut }
-            for index in 0..<count where poller[index].token < Self.signalToken { return .ready(poller[index].token) }
-            return nil
+            let ready = (0..<count).map { poller[$0].token }.filter { $0 < Self.signalToken }.sorted()
+            // Each in its turn: one that stays readable must not hide the others.
+            guard let token = ready.first(where: { $0 > lastReady }) ?? ready.first else { return nil }
+            lastReady = token
+            return .ready(token)
         } catch {
             throw .system(error)
         }

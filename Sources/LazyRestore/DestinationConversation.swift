@@ -353,7 +353,6 @@ extension DestinationConversation {
             )
             let memory = try LazyMemory(state, stop: shared.stop)
             self.memory = memory
-            try loop.watch(memory.completed.descriptor, token: Token.completed)
             try loop.watch(memory.lateGuards.descriptor, token: Token.lateGuards)
             let thread = try FaultThread(
                 memory: memory,
@@ -379,6 +378,8 @@ extension DestinationConversation {
 
     /// `--eager`: nothing runs before every page is there.
     private func waitForEverything() throws(SessionFailure) {
+        try watchForCompletion()
+        defer { if let memory { try? loop.unwatch(memory.completed.descriptor) } }
         while true {
             let event: ControlLoop.Event
             do throws(ChannelError) {
@@ -397,6 +398,15 @@ extension DestinationConversation {
         }
     }
 
+    /// Only where it is taken: it stays readable, and every page may be there before the grant is.
+    private func watchForCompletion() throws(SessionFailure) {
+        do throws(SystemCallError) {
+            if let memory { try loop.watch(memory.completed.descriptor, token: Token.completed) }
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
+    }
+
     /// Guards that are heard of now are installed before the process runs.
     func takeGuards() throws(SessionFailure) {
         guard let memory else { return }
@@ -410,6 +420,7 @@ extension DestinationConversation {
 
     private func release(_ guards: [PageRun]) throws(SessionFailure) {
         guard let partial else { preconditionFailure("DestinationConversation: nothing was built") }
+        try watchForCompletion()
         try takeGuards()
         let ranges = guards.map(\.range) + earlyGuards
         watcher = try told { () throws(RestoreError) in try partial.release(guards: ranges) }

@@ -86,4 +86,66 @@ struct ReconnectTests {
             #expect(try move.restorer.waitForExit() == .exited(0), "seed \(seed)")
         }
     }
+
+    /// How a small move goes when its control connection is cut at a place; whether it came to its end.
+    private static func move(
+        cutting action: CuttingProxy.Action,
+        _ direction: CuttingProxy.Direction,
+        at offset: UInt64
+    )
+        throws -> Bool
+    {
+        try withMovableVictim("carried", ["heap", "registers"]) { victim in
+            let server = try Move.startServer(victim.pid)
+            let events = StatusEvents(of: server)
+            let port = try events.wait(for: "listening")["port"]?.integer ?? 0
+            let proxy = try CuttingProxy(to: port)
+            proxy.plan(action, connection: 0, direction, at: offset)
+            let restorer = try Move.startRestorer(proxy.port)
+            defer {
+                restorer.end()
+                server.end()
+                withExtendedLifetime(proxy) {}
+            }
+            let place = "\(action) \(direction) at \(offset)"
+            try wait(for: "an end of \(place)") { try server.pollForExit() != nil || restorer.pollForExit() != nil }
+            guard try server.pollForExit() == .exited(0) else {
+                // Before the grant: undone on both sides, or nothing had begun, and the next destination may come.
+                let here = try restorer.waitForExit()
+                guard here == .exited(75) || here == .exited(74) else { throw TestFailure("\(place): \(here)") }
+                if !events.names.contains("connected"), try server.pollForExit() == nil { server.signal(15) }
+                let there = try server.waitForExit()
+                let verdict = try victim.verdict()
+                guard there == .exited(75), verdict == "ok carried" else {
+                    throw TestFailure("\(place): \(verdict), \(there), \(server.report())")
+                }
+                return false
+            }
+            guard !processIsAlive(victim.pid) else { throw TestFailure("\(place): two processes") }
+            let verdict = try victim.verdict()
+            guard verdict == "ok carried", try restorer.waitForExit() == .exited(0) else {
+                throw TestFailure("\(place): \(verdict), \(restorer.report())")
+            }
+            return true
+        }
+    }
+
+    /// The last frames of the control connection are BUILT, RUNNING and COMPLETE on one way, GRANT and ACKNOWLEDGED on the other.
+    @Test(arguments: CuttingProxy.Direction.allCases)
+    func aCutAroundTheGrantAndTheCompletionLeavesOneProcess(direction: CuttingProxy.Direction) throws {
+        let whole: UInt64 = try withMovableVictim("carried", ["heap", "registers"]) { victim in
+            let move = try Move(of: victim.pid, Self.proxied())
+            let proxy = try #require(move.proxy)
+            try move.waitUntilRunning()
+            try move.waitUntilComplete()
+            _ = try victim.verdict()
+            try move.restorer.waitForExit()
+            return proxy.carried(by: 0, direction)
+        }
+        var ends = 0
+        let offsets = Array(stride(from: UInt64(0), to: 150, by: 15))
+        for offset in offsets where try Self.move(cutting: .cut, direction, at: whole - offset) { ends += 1 }
+        // The farthest cut lies before BUILT and before the description ends, the nearest behind everything.
+        #expect(ends > 3 && ends < offsets.count, "\(ends) of \(offsets.count)")
+    }
 }
