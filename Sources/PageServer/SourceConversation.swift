@@ -379,7 +379,10 @@ extension SourceConversation {
             switch options.onComplete {
             case .kill: try frozen.kill()
             case .stop: try frozen.leaveStopped()
-            case .continue: try frozen.continueAsClone()
+            case .continue:
+                try frozen.continueAsClone()
+                // That two run is what was asked for: there is nothing to settle.
+                record?.remove()
             }
         } catch {
             return .finished(error)

@@ -114,6 +114,24 @@ struct SettleTests {
         }
     }
 
+    /// Whoever asked for a clone has settled that two run.
+    @Test func aCloneMayBeMadeAgain() throws {
+        try withMovableVictim("carried", ["heap"]) { victim in
+            let folder = victim.folder.file("records")
+            var options = Move.Options()
+            options.source = ["--record", folder, "--on-complete", "continue"]
+            for _ in 1...2 {
+                let move = try Move(of: victim.pid, options)
+                let copy = try move.waitUntilRunning()
+                try move.waitUntilComplete()
+                kill(copy, SIGKILL)
+                #expect(try Self.sessions(folder).isEmpty)
+            }
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok carried")
+        }
+    }
+
     @Test func whatIsNotRecordedIsNotFound() throws {
         let scratch = try Scratch("settle")
         #expect(try Self.sessions(scratch.file("none")).isEmpty)
