@@ -70,10 +70,8 @@ struct SizeTests {
     }
 
     @Test func aHundredThousandMappings() throws {
-        let limitFile = "/proc/sys/vm/max_map_count"
-        let limit = try readText(limitFile)
-        try writeFile(limitFile, "300000")
-        defer { try? writeFile(limitFile, limit) }
+        let limit = try MappingLimit(300_000)
+        defer { limit.putBack() }
         let victim = try TrackedVictim()
         let start = try victim.order("mappings", 50_000)
         let region = Region(start: start, pages: 100_000)
@@ -101,17 +99,10 @@ struct SizeTests {
     }
 
     private func pageTables(_ victim: TrackedVictim) throws -> Int {
-        try kilobytes("VmPTE", of: victim.pid)
+        try memoryKilobytes("VmPTE", of: victim.pid)
     }
 
     private func residentKilobytes(_ pid: Int32) throws -> Int {
-        try kilobytes("VmRSS", of: pid)
-    }
-
-    private func kilobytes(_ key: String, of pid: Int32) throws -> Int {
-        let line = try readText("/proc/\(pid)/status").split(separator: "\n").first { $0.hasPrefix(key) }
-        let words = (line ?? "").split(whereSeparator: \.isWhitespace)
-        guard words.count > 1, let number = Int(words[1]) else { throw TestFailure("no \(key) of \(pid)") }
-        return number
+        try memoryKilobytes("VmRSS", of: pid)
     }
 }

@@ -126,10 +126,8 @@ struct PreCopyMoveTests {
 
     /// More than a process may have without the administrator's word.
     @Test func aHundredThousandMappingsAreMoved() throws {
-        let limitFile = "/proc/sys/vm/max_map_count"
-        let limit = try readText(limitFile)
-        try writeFile(limitFile, "300000")
-        defer { try? writeFile(limitFile, limit) }
+        let limit = try MappingLimit(300_000)
+        defer { limit.putBack() }
         #expect(try Self.preCopied(Self.moveVast(["1", "10", "100000"])) > 99_950)
     }
 

@@ -273,11 +273,7 @@ import Testing
     }
 
     private func residentKilobytes() throws -> Int {
-        let line = try readText("/proc/self/status").split(separator: "\n").first { $0.hasPrefix("VmRSS:") }
-        guard let number = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap({ Int($0) }) else {
-            throw TestFailure("no VmRSS")
-        }
-        return number
+        try memoryKilobytes("VmRSS", of: getpid())
     }
 }
 
