@@ -87,21 +87,12 @@ struct ThreadQuestions {
         let tsc = batch.output(8)
         batch.call(SYS_prctl, .int(Control.getTSC), .data(tsc))
         questions.tsc = tsc
-        for which in 0..<3 {
-            let slot = batch.output(32)
-            questions.intervals.append(slot)
-            batch.call(SYS_getitimer, .int(which), .data(slot))
-        }
         for resource in 0..<16 {
             let slot = batch.output(16)
             questions.limits.append(slot)
             batch.call(SYS_prlimit64, .int(0), .int(resource), .int(0), .data(slot))
         }
-        for timer in timers {
-            let slot = batch.output(32)
-            batch.call(SYS_timer_gettime, .int(timer.id), .data(slot))
-            questions.timers.append((slot, batch.call(SYS_timer_getoverrun, .int(timer.id))))
-        }
+        questions.timers = TimerQuestions(about: timers, in: &batch)
         // Never sleeps: WNOHANG. __WALL finds children of every kind, WNOWAIT leaves them as they are.
         let options = WNOHANG | WEXITED | WNOWAIT | Int32(bitPattern: UInt32(0x4000_0000))
         questions.child = batch.call(SYS_waitid, .int(0), .int(0), .data(batch.output(128)), .int(options), .int(0))
@@ -119,9 +110,8 @@ struct ProcessQuestions {
     var flusher: CallBatch.Index?
     var subreaper: CallBatch.Slot?
     var tsc: CallBatch.Slot?
-    var intervals: [CallBatch.Slot] = []
     /// Asked from within, as another user's limits take CAP_SYS_RESOURCE to see.
     var limits: [CallBatch.Slot] = []
-    var timers: [(time: CallBatch.Slot, overrun: CallBatch.Index)] = []
+    var timers: TimerQuestions?
     var child: CallBatch.Index?
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CLinux
 internal import Glibc
+internal import LinuxSystem
 internal import Paging
 internal import ProcessImage
 internal import ProcessTrace
@@ -18,6 +19,7 @@ extension ProcessDescriber {
         let injector = process.injector
         let needed = areaBytes(timers.count) + (trial?.byteCount ?? 0)
         var contest = false
+        let began = MonotonicTime.now
         let results = try injector.withArea(byteCount: needed, on: stopped[0].tracee) {
             () throws(TraceError) in
             let results = try injector.runOnAll(work)
@@ -39,9 +41,10 @@ extension ProcessDescriber {
             try describe(thread, status, answers)
         }
         if contest { try survey.surveyRegistrations(cache) }
-        read(processQuestions, results[0], timers)
-        description.signals.pending = try process.group.leader.pendingSignals(shared: true).map(Self.information)
+        read(processQuestions, results[0])
         description.signals.stopped = process.wasStoppedBySignal
+        let answers = processQuestions.timers?.answers(results[0], innerID: innerID) ?? TimerDescription()
+        try describeTimersAndSignals(answers, timers, began: began)
     }
 
     /// Room for the batches of all threads: 64 bytes a call, and what the calls fill.
@@ -59,12 +62,6 @@ extension ProcessDescriber {
         description.memory.lockFutureFlags = isOnFault ? 2 | 4 : 2
     }
 
-    private static func information(_ bytes: [UInt8]) -> SignalInformation {
-        var information = SignalInformation()
-        information.bytes = bytes
-        return information
-    }
-
     private func describe(_ stopped: StoppedThread, _ status: ProcessStatus, _ answers: ThreadQuestions.Answers) throws
     {
         let tracee = stopped.tracee
@@ -74,7 +71,6 @@ extension ProcessDescriber {
         thread.registers = stopped.call.registers
         thread.extendedState = try tracee.extendedState()
         thread.signalMask = stopped.mask
-        thread.pendingSignals = try tracee.pendingSignals(shared: false).map(Self.information)
         thread.alternateStack.address = answers.alternateStack.address
         thread.alternateStack.flags = answers.alternateStack.flags
         thread.alternateStack.size = answers.alternateStack.size
@@ -120,7 +116,7 @@ extension ProcessDescriber {
 
     // MARK: What the process has once
 
-    private func read(_ questions: ProcessQuestions, _ results: BatchResults, _ timers: [PosixTimerEntry]) {
+    private func read(_ questions: ProcessQuestions, _ results: BatchResults) {
         description.signals.actions = questions.actions.map { slot in
             var action = SignalAction()
             action.handler = results.word(slot)
@@ -128,16 +124,6 @@ extension ProcessDescriber {
             action.restorer = results.word(slot, at: 16)
             action.mask = results.word(slot, at: 24)
             return action
-        }
-        description.timers.interval = questions.intervals.map { slot in
-            // struct itimerval: interval, then value, each in seconds and microseconds.
-            var timer = IntervalTimer()
-            timer.value = Self.time(results, slot, at: 16, unit: 1000)
-            timer.period = Self.time(results, slot, at: 0, unit: 1000)
-            return timer
-        }
-        description.timers.posix = zip(timers, questions.timers).map { entry, question in
-            posixTimer(entry, question.time, results, overrun: results[question.overrun])
         }
         description.settings.limits = questions.limits.flatMap { [results.word($0), results.word($0, at: 8)] }
         if let brk = questions.brk { description.memory.layout.brk = UInt64(bitPattern: results[brk]) }
@@ -169,34 +155,8 @@ extension ProcessDescriber {
         }
     }
 
-    private func posixTimer(
-        _ entry: PosixTimerEntry,
-        _ slot: CallBatch.Slot,
-        _ results: BatchResults,
-        overrun: Int64
-    ) -> POSIXTimer {
-        var timer = POSIXTimer()
-        timer.id = entry.id
-        timer.clock = entry.clock
-        timer.notify = entry.notify
-        timer.signal = entry.signal
-        timer.tid = entry.notify & 4 != 0 ? innerID(entry.target) : 0
-        timer.value = entry.value
-        timer.overrun = Int32(clamping: max(0, overrun))
-        // struct itimerspec: interval, then value, each in seconds and nanoseconds.
-        timer.timer.value = Self.time(results, slot, at: 16, unit: 1)
-        timer.timer.period = Self.time(results, slot, at: 0, unit: 1)
-        return timer
-    }
-
     /// The id of a thread as the process sees it; 0 for one that is not of this process.
     func innerID(_ tid: Int32) -> Int32 {
         survey.threads.first { $0.tid == tid }?.status.namespacePIDs.last ?? 0
-    }
-
-    private static func time(_ results: BatchResults, _ slot: CallBatch.Slot, at offset: Int, unit: Int64) -> Int64 {
-        let seconds = Int64(bitPattern: results.word(slot, at: offset))
-        let fraction = Int64(bitPattern: results.word(slot, at: offset + 8))
-        return seconds &* 1_000_000_000 &+ fraction &* unit
     }
 }

@@ -140,7 +140,31 @@ static int run_sleeping(int argc, char **argv) {
     return wait_for_end();
 }
 
+// One-shot timers, each armed when the signal of the last one has been taken; `PERIOD` microseconds at most.
+static int run_one_shots(int argc, char **argv) {
+    (void)argc;
+    long most = atol(argv[1]);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0) {
+        return 71;
+    }
+    ready();
+    for (unsigned seed = 1;;) {
+        struct itimerspec time = {.it_value.tv_nsec = 1000 * (1 + rand_r(&seed) % most)};
+        siginfo_t info;
+        timer_settime(timer, 0, &time, NULL);
+        while (sigwaitinfo(&set, &info) < 0) {
+        }
+    }
+}
+
 const struct victim_mode checkpoint_modes[] = {
+    {"one-shots", run_one_shots},
     {"sleeping", run_sleeping},
     {"pages", run_pages},
     {"ticking", run_ticking},

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+import Checkpoint
+import ProcessImage
+import TestSupport
+import Testing
+
+/// Timers go on while a process is described.
+@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
+struct TimerTests {
+    /// A timer that has gone off is a signal or is still to go off, and never both.
+    @Test func aTimerWithoutPeriodIsCarriedOnce() throws {
+        try withProcess(BuiltProduct.victim, ["one-shots", "8000"], options: .init(input: .pipe)) { victim in
+            try victim.waitForLine("ready")
+            var seen = (armed: 0, signalled: 0)
+            for _ in 0..<120 {
+                let frozen = try FrozenProcess.freeze(try Examination.examine(pid: victim.pid), timeout: patience)
+                let isArmed = (frozen.description.timers.posix.first?.timer.value ?? 0) > 0
+                // struct siginfo: si_code at byte 8, SI_TIMER is -2.
+                let isSignalled = frozen.description.signals.pending.contains { $0.bytes[8] == 0xfe }
+                #expect(!isArmed || !isSignalled)
+                seen.armed += isArmed ? 1 : 0
+                seen.signalled += isSignalled ? 1 : 0
+                try frozen.thaw()
+            }
+            #expect(seen.armed > 5 && seen.signalled > 5, "\(seen)")
+        }
+    }
+}
