@@ -6,6 +6,14 @@ internal import PageWire
 internal import Paging
 internal import Reporting
 
+/// Why pre-copy did not come to its end.
+enum PreCopyFailure: Error {
+    /// The destination has gone; another one may come.
+    case lost(ChannelError)
+    /// The process cannot be moved.
+    case failed(SessionFailure)
+}
+
 /// What the thread of a bulk connection is asked to do before the freeze.
 struct PreCopyJob: Sendable {
     /// Nil when the kernel has no tracker: then nothing is sent.
@@ -14,7 +22,7 @@ struct PreCopyJob: Sendable {
     /// Told of every round.
     let status: StatusSink
     /// Where the result goes; something always comes.
-    let done: Handover<Result<PreCopied, SessionFailure>>
+    let done: Handover<Result<PreCopied, PreCopyFailure>>
 }
 
 /// What pre-copy has sent.
@@ -66,9 +74,9 @@ struct PreCopyService {
         do {
             sent = try sendRounds(channel)
         } catch let error as SessionFailure {
-            return job.done.put(.failure(error))
+            return job.done.put(.failure(.failed(error)))
         } catch {
-            job.done.put(.failure(SessionFailure(.tryAgain, "the destination was lost during pre-copy: \(error)")))
+            job.done.put(.failure(.lost(error as? ChannelError ?? .closed)))
             throw error
         }
         // Before the destination hears of it and asks for the description.

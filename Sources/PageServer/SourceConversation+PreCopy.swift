@@ -53,9 +53,13 @@ extension SourceConversation {
             preCopied(sent)
             setDeadline(.after(Self.preCopyPatience))
             return nil
-        case .failure(let failure):
+        case .failure(.failed(let failure)):
             preCopyState = .over(PreCopied())
             return undo(commit.failed(), failure)
+        case .failure(.lost(let error)):
+            // Whichever of its connections is the first to tell.
+            preCopyState = .over(PreCopied())
+            return broke(error, commit.connectionLost())
         }
     }
 

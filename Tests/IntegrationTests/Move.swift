@@ -16,6 +16,8 @@ final class Move {
         var errors: TestProcess.Stream?
         /// Whether what travels goes through a proxy that can be told to cut it off.
         var isProxied = false
+        /// Through a proxy that carries so many bytes and nothing more on the connection that has the last of them: pre-copy does not end.
+        var stallsAfter: UInt64?
     }
 
     let server: TestProcess
@@ -35,7 +37,8 @@ final class Move {
         let listening = try serverEvents.wait(for: "listening")
         guard let port = listening["port"]?.integer else { throw TestFailure("no port in \(listening)") }
         self.port = port
-        proxy = options.isProxied ? try CuttingProxy(to: port) : nil
+        proxy = options.isProxied || options.stallsAfter != nil ? try CuttingProxy(to: port) : nil
+        if let place = options.stallsAfter { proxy?.plan(.stall, at: place) }
         restorer = try Self.startRestorer(proxy?.port ?? port, options)
         restorerEvents = StatusEvents(of: restorer)
     }

@@ -170,15 +170,17 @@ struct PreCopyMoveTests {
     func whoDiesDuringPreCopyLeavesNoTrace(death: Death) throws {
         try withMovableVictim("carried", ["large", "locks"]) { victim in
             let before = try ProcessSnapshot(of: victim.pid)
-            let move = try Move(of: victim.pid, Self.preCopying(["--max-pause", "0", "--pre-copy-rounds", "1000"]))
-            try wait(for: "the tracker") { try Self.isTracked(victim.pid) }
+            var endless = Self.preCopying()
+            endless.stallsAfter = 16 << 20
+            let move = try Move(of: victim.pid, endless)
+            try wait(for: "the tracker") { try isTracked(victim.pid) }
             let dying = death.isServer ? move.server : move.restorer
             dying.signal(death.signal)
             if death.isServer {
                 #expect(try move.restorer.waitForExit() == .exited(75), "\(move.restorer.report())")
             } else {
                 // The page server waits for another destination; the tracker has gone before it does.
-                try wait(for: "the tracker to go") { try !Self.isTracked(victim.pid) }
+                try wait(for: "the tracker to go") { try !isTracked(victim.pid) }
                 move.server.signal(SIGTERM)
                 #expect(try move.server.waitForExit() == .exited(75), "\(move.server.report())")
             }
@@ -187,13 +189,6 @@ struct PreCopyMoveTests {
             try waitUntilUnchanged(victim.pid, since: before)
             let verdict = try victim.verdict()
             #expect(verdict == "ok carried")
-        }
-    }
-
-    /// Whether a mapping is write-protected by a userfaultfd.
-    private static func isTracked(_ pid: Int32) throws -> Bool {
-        try readText("/proc/\(pid)/smaps").split(separator: "\n").contains {
-            $0.hasPrefix("VmFlags:") && $0.contains(" uw")
         }
     }
 

@@ -78,11 +78,12 @@ struct TrackerOptionTests {
     @Test(arguments: ["wp-async", "wp-sync"])
     func anotherDestinationComesAfterOneThatWasLost(tracker: String) throws {
         try withMovableVictim("carried", ["large", "locks"]) { victim in
-            let endless = ["--max-pause", "0", "--pre-copy-rounds", "1000"]
-            let first = try Move(of: victim.pid, options(["--tracker", tracker], endless))
-            try first.restorerEvents.wait(for: "pre-copy")
+            var endless = options(["--tracker", tracker], [])
+            endless.stallsAfter = 16 << 20
+            let first = try Move(of: victim.pid, endless)
+            try wait(for: "the tracker") { try isTracked(victim.pid) }
             first.restorer.end()
-            let (second, events) = try Self.startWhenThereIsRoom(first.port)
+            let (second, events) = try Self.startWhenThereIsRoom(first)
             defer { second.end() }
             try events.wait(for: "complete")
             #expect(try first.server.waitForExit() == .exited(0), "\(first.server.report())")
@@ -93,10 +94,11 @@ struct TrackerOptionTests {
     }
 
     /// A restorer that the page server takes: until it has noticed that the last one is gone, others are told to try again.
-    private static func startWhenThereIsRoom(_ port: Int) throws -> (TestProcess, StatusEvents) {
+    private static func startWhenThereIsRoom(_ first: Move) throws -> (TestProcess, StatusEvents) {
         let deadline = ContinuousClock.now + patience
         while true {
-            let restorer = try Move.startRestorer(port)
+            guard try first.server.pollForExit() == nil else { throw TestFailure("ended: \(first.server.report())") }
+            let restorer = try Move.startRestorer(first.port)
             let events = StatusEvents(of: restorer)
             do {
                 try events.wait(for: "connected")

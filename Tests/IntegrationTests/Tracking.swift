@@ -42,3 +42,10 @@ func runToEnd(_ path: String, _ arguments: [String]) throws -> (output: String, 
         return (lines.map { $0 + "\n" }.joined(), process.errors, try process.waitForExit())
     }
 }
+
+/// Whether a mapping of a process is write-protected by a userfaultfd.
+func isTracked(_ pid: Int32) throws -> Bool {
+    try readText("/proc/\(pid)/smaps").split(separator: "\n").contains {
+        $0.hasPrefix("VmFlags:") && $0.contains(" uw")
+    }
+}
