@@ -81,6 +81,8 @@ _Noreturn static void wait_for_tracer(const struct clinux_spawn_request *request
     void *stub = mmap((void *)request->stub_address, request->stub_size, PROT_READ | PROT_WRITE | PROT_EXEC,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (stub != (void *)request->stub_address) fail(channel, CLINUX_SPAWN_STUB, stub == MAP_FAILED ? errno : EEXIST);
+    // As every new process; with the restorer's own 0 its tracer would need CAP_SYS_PTRACE.
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     tell(channel, READY, 0, 0);
     for (;;) pause();
 }

@@ -40,6 +40,7 @@ public final class FrozenProcess {
         _ describer: ProcessDescriber,
         _ plan: EagerPlan,
         _ guards: [AddressRange],
+        _ pagemap: Pagemap,
         _ process: ProcessDescriptor
     ) {
         stopped = describer.process
@@ -50,7 +51,8 @@ public final class FrozenProcess {
         description.machine.describingTime = now > freezeBegan ? now - freezeBegan : 0
         self.description = description
         pageSource = PageSource(
-            pid: describer.pid,
+            stopped.memory,
+            pagemap,
             lazyRanges: describer.lazyRanges,
             eagerPages: plan.lazyPages
         )
@@ -115,8 +117,9 @@ public final class FrozenProcess {
             let describer = try ProcessDescriber(stopped, cache: cache)
             try describer.describe()
             let plan = try describer.planEagerPages()
-            let guards = try guards.confirm(in: describer.lazyRanges, try Pagemap(pid: pid))
-            let frozen = FrozenProcess(describer, plan, guards, process)
+            let pagemap = try Pagemap(pid: pid)
+            let guards = try guards.confirm(in: describer.lazyRanges, pagemap)
+            let frozen = FrozenProcess(describer, plan, guards, pagemap, process)
             stopped.leaveCPU()
             return frozen
         } catch {

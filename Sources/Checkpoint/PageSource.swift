@@ -16,26 +16,37 @@ public struct PageSource: Sendable {
     public let lazyRanges: [AddressRange]
     /// Pages of them that go ahead with the eager ones, by number (address >> 12).
     let eagerPages: PageSet
+    // Opened once, by who may: those who read need not be able to.
+    private let memory: ProcessMemory
+    private let pagemap: Pagemap
 
-    init(pid: Int32, lazyRanges: [AddressRange], eagerPages: PageSet) {
-        self.pid = pid
+    init(_ memory: ProcessMemory, _ pagemap: Pagemap, lazyRanges: [AddressRange], eagerPages: PageSet) {
+        pid = memory.pid
         self.lazyRanges = lazyRanges
         self.eagerPages = eagerPages
+        self.memory = memory
+        self.pagemap = pagemap
     }
 
     /// The memory of a process that runs: what is read may be old when it has been read, and nothing is known to exist.
-    public init(running pid: Int32) {
-        self.init(pid: pid, lazyRanges: [], eagerPages: PageSet())
+    ///
+    /// - Throws: ``CheckpointError`` when the process is gone.
+    public init(running pid: Int32) throws(CheckpointError) {
+        self = try CheckpointError.translating(pid, "read the memory of") {
+            Self(
+                try ProcessMemory(pid: pid),
+                try Pagemap(pid: pid),
+                lazyRanges: [],
+                eagerPages: PageSet()
+            )
+        }
     }
 
     /// A reader for one thread.
     ///
     /// - Returns: a reader that no other thread uses.
-    /// - Throws: ``CheckpointError`` when the process is gone.
-    public func makeReader() throws(CheckpointError) -> PageReader {
-        try CheckpointError.translating(pid, "read the memory of") {
-            PageReader(self, memory: try ProcessMemory(pid: pid), pagemap: try Pagemap(pid: pid))
-        }
+    public func makeReader() -> PageReader {
+        PageReader(self, memory: memory, pagemap: pagemap)
     }
 }
 

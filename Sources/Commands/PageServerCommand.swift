@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import ArgumentParser
 internal import DirtyTracking
+internal import LinuxSystem
 internal import PageServer
 internal import Reporting
 
@@ -119,6 +120,12 @@ struct PageServerCommand: ParsableCommand {
         options.record = noRecord ? nil : record
         options.hold = hold.map { .seconds($0) }
         options.spin = spin.time
+        do throws(SystemCallError) {
+            try ProcessSecrecy.begin()
+            try ProcessSecrecy.forbidNewPrivileges()
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
         let report = try SessionReport(options: reporting, logger: logging.makeLogger())
         let session = PageServerSession(options: options, logger: report.logger, status: report.status)
         let (outcome, statistics) = session.run()

@@ -175,6 +175,12 @@ struct RestoreCommand: ParsableCommand {
     }
 
     private func restore(reportingTo caller: Detachment.Report?) throws {
+        do throws(SystemCallError) {
+            // The guardian is a child and inherits it. Nothing else may be given up here that the restored process would inherit.
+            try ProcessSecrecy.begin()
+        } catch {
+            throw SessionFailure(.systemCall, "\(error)")
+        }
         let line = showsProgress ? ProgressLine() : nil
         let report = try SessionReport(options: reporting, logger: logging.makeLogger(over: line))
         var callbacks = RestoreCallbacks()

@@ -24,16 +24,20 @@ public final class SessionThreads: Sendable {
     /// - Parameters:
     ///   - name: the kernel keeps the first 15 bytes.
     ///   - urgency: how soon it has to run when it has something to do.
+    ///   - privileges: the capabilities that it keeps of those of the calling thread; nil for all.
     ///   - body: runs on the new thread.
     /// - Throws: SystemCallError when there can be no more threads.
     public func start(
         _ name: String,
         urgency: ThreadUrgency = .usual,
+        keeping privileges: Capabilities? = nil,
         _ body: sending @escaping () -> Void
     ) throws(SystemCallError) {
         count.withLock { $0 += 1 }
         do throws(SystemCallError) {
             let thread = try NamedThread(name, urgency: urgency) { [self] in
+                // Fails only where a filter forbids the call itself; the thread does the same with more.
+                try? privileges?.limitCurrentThread()
                 body()
                 threadEnded()
             }

@@ -49,7 +49,7 @@ final class Acceptor: Sendable {
 
     /// Starts to accept, until the session stops.
     func start() throws(SystemCallError) {
-        try session.start("accept-\(session.pid)") { [self] in run() }
+        try session.start("accept-\(session.pid)", keeping: ThreadPrivileges.none) { [self] in run() }
     }
 
     private func run() {
@@ -92,7 +92,7 @@ final class Acceptor: Sendable {
             handover.put(connection)
             let number = try admitStranger(eviction)
             do {
-                try session.start("greet-\(session.pid)") { [self] in
+                try session.start("greet-\(session.pid)", keeping: ThreadPrivileges.none) { [self] in
                     if let connection = handover.take() { introduce(connection) }
                     forget(number)
                 }
@@ -248,9 +248,11 @@ final class Acceptor: Sendable {
         let handover = try Handover<FrameChannel>()
         handover.put(channel)
         let isUrgent = kind == .fault
-        try session.start(
+        session.order(
             "\(isUrgent ? "fault" : "bulk")-\(session.pid)",
-            urgency: isUrgent ? .urgent : .background
+            urgency: isUrgent ? .urgent : .background,
+            // A stream may have to look at what the process writes first.
+            keeping: isUrgent ? ThreadPrivileges.reader : ThreadPrivileges.tracker
         ) { [self] in
             defer { left(admission) }
             guard let channel = handover.take() else { return }
@@ -259,6 +261,10 @@ final class Acceptor: Sendable {
             } else {
                 BulkService(session, logger: logger).run(channel)
             }
+        } failed: { [self] error in
+            logger.notice("A connection was lost", metadata: ["reason": "\(error)"])
+            handover.take()?.connection.close()
+            left(admission)
         }
     }
 

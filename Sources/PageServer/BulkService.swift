@@ -28,6 +28,7 @@ struct BulkService {
         do {
             try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
             try preCopyUntilItMayBegin(channel)
+            try ThreadPrivileges.reader.limitCurrentThread()
             guard let memory = session.frozenMemory else { return }
             if session.ledger.owesMap {
                 try sendLateGuards(channel)

@@ -48,9 +48,11 @@ final class CheckpointedProcess: SourceProcess {
             try plan.giveUpForDirectIO(of: pid)
             return nil
         }
+        let pid = pid
+        let source = try told { () throws(CheckpointError) in try PageSource(running: pid) }
         let tracker: ProcessTracker
         do throws(TrackingError) {
-            tracker = try ProcessTracker(pid, strategy, timeout: freezeTimeout)
+            tracker = try ProcessTracker(of: source, strategy, timeout: freezeTimeout)
         } catch {
             try plan.giveUp(error)
             return nil
@@ -127,7 +129,7 @@ struct CheckpointedMemory: SourceMemory {
     let source: PageSource
 
     func makeReader() throws(SessionFailure) -> any SourceMemoryReader {
-        CheckpointedReader(try told { () throws(CheckpointError) in try source.makeReader() })
+        CheckpointedReader(source.makeReader())
     }
 }
 

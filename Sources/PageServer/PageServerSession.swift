@@ -51,7 +51,8 @@ public struct PageServerSession {
 
     /// Runs the session to its end on the calling thread, which becomes the tracer of the process.
     ///
-    /// Never throws: whatever goes wrong is in the outcome. Blocks SIGINT, SIGTERM and SIGHUP in the calling thread and reads them itself.
+    /// Never throws: whatever goes wrong is in the outcome. Blocks SIGINT, SIGTERM and SIGHUP in the calling thread and reads them itself,
+    /// and leaves the thread only the capabilities that tracing takes.
     public func run() -> (outcome: Outcome, statistics: SessionStatistics) {
         var statistics = SessionStatistics()
         statistics.pid = options.pid
@@ -139,7 +140,10 @@ public struct PageServerSession {
             throw SessionFailure(listening: error)
         }
         do throws(SystemCallError) {
+            try session.startStarter()
             try Acceptor(listener, context, session, logger: logger).start()
+            // The port is open and every file is read: what is left is the process.
+            try ThreadPrivileges.tracer.limitCurrentThread()
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }

@@ -11,9 +11,9 @@ final class ProcessTracker: SourceTracker {
     let memory: any SourceMemory
 
     /// Arms nothing yet, but the process is stopped for a moment.
-    init(_ pid: Int32, _ strategy: TrackerStrategy, timeout: Duration) throws(TrackingError) {
-        tracker = try WriteTracker.begin(pid, strategy: strategy, scope: .privateAnonymous, timeout: timeout)
-        memory = CheckpointedMemory(source: PageSource(running: pid))
+    init(of source: PageSource, _ strategy: TrackerStrategy, timeout: Duration) throws(TrackingError) {
+        tracker = try WriteTracker.begin(source.pid, strategy: strategy, scope: .privateAnonymous, timeout: timeout)
+        memory = CheckpointedMemory(source: source)
     }
 
     var kind: TrackerKind {

@@ -36,6 +36,8 @@ final class ServedSession: Sendable {
     private let sessionStop: Lock<EventDescriptor>
     private let memory = Lock<(any SourceMemory)?>(nil)
     private let threads: SessionThreads
+    /// Starts the threads that serve pages.
+    private let starter: ThreadStarter
 
     init(pid: Int32, spin: Duration) throws(SystemCallError) {
         self.pid = pid
@@ -46,6 +48,7 @@ final class ServedSession: Sendable {
         preCopyJobs = try Handover()
         ledger = try PageLedger()
         threads = try SessionThreads()
+        starter = try ThreadStarter(threads)
         sessionStop = Lock(try EventDescriptor())
         streamMayBegin = try EventDescriptor()
     }
@@ -88,9 +91,33 @@ final class ServedSession: Sendable {
     func start(
         _ name: String,
         urgency: ThreadUrgency = .usual,
+        keeping privileges: Capabilities,
         _ body: sending @escaping () -> Void
     ) throws(SystemCallError) {
-        try threads.start(name, urgency: urgency, body)
+        try threads.start(name, urgency: urgency, keeping: privileges, body)
+    }
+
+    /// Makes it possible to start threads that serve pages; to be called on a thread that may do what they may.
+    func startStarter() throws(SystemCallError) {
+        try starter.start("starter-\(pid)")
+    }
+
+    /// Has a thread started that serves pages, by whoever has let its connection in.
+    ///
+    /// - Parameters:
+    ///   - name: the kernel keeps the first 15 bytes.
+    ///   - urgency: how soon it has to run when it has something to do.
+    ///   - privileges: what it may do.
+    ///   - body: runs on the new thread.
+    ///   - failed: is called when there can be no more threads; one of the two is.
+    func order(
+        _ name: String,
+        urgency: ThreadUrgency,
+        keeping privileges: Capabilities,
+        _ body: @Sendable @escaping () -> Void,
+        failed: @Sendable @escaping (SystemCallError) -> Void
+    ) {
+        starter.order(name, urgency: urgency, keeping: privileges, body, failed: failed)
     }
 
     /// Ends all threads; returns whether they have.

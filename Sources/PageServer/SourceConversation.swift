@@ -210,7 +210,11 @@ extension SourceConversation {
         do throws(SystemCallError) {
             let session = session
             let tracker = tracker
-            try session.start("scan-\(session.pid)", urgency: .background) {
+            try session.start(
+                "scan-\(session.pid)",
+                urgency: .background,
+                keeping: ThreadPrivileges.tracker
+            ) {
                 do throws(SessionFailure) {
                     var pages = PageSet()
                     try memory.makeReader().survey {

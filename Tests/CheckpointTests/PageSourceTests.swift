@@ -14,7 +14,7 @@ struct PageSourceTests {
         try withPages { victim, start in
             let frozen = try FrozenProcess.freeze(try Examination.examine(pid: victim.pid), timeout: .seconds(20))
             let present = try presentPages(victim.pid, start)
-            let reader = try frozen.pageSource.makeReader()
+            let reader = frozen.pageSource.makeReader()
             let buffer = try TransferBuffer(capacity: 64 * PageSize.baseBytes)
             let mask = try reader.read(start, count: 8, into: buffer, at: 0)
             // Data, untouched, zeros written, read only, data without protection, guard, data, untouched.
@@ -33,7 +33,7 @@ struct PageSourceTests {
     @Test func pagesThatExistAndGuardsAreListed() throws {
         try withPages { victim, start in
             let frozen = try FrozenProcess.freeze(try Examination.examine(pid: victim.pid), timeout: .seconds(20))
-            let reader = try frozen.pageSource.makeReader()
+            let reader = frozen.pageSource.makeReader()
             let all = AddressRange(start, page(start, 8))
             var existing = PageSet()
             var guards: [AddressRange] = []
@@ -72,13 +72,32 @@ struct PageSourceTests {
                 }
             }
             #expect(hasArguments)
-            let reader = try frozen.pageSource.makeReader()
+            let reader = frozen.pageSource.makeReader()
             try reader.survey(existing: { #expect(!eager.intersects($0.pageNumbers), "\($0)") }, guards: { _ in })
             for range in frozen.pageSource.lazyRanges {
                 guard let page = eager.nextRun(in: range.pageNumbers)?.lowerBound else { continue }
                 #expect(try reader.look(at: VirtualAddress(pageNumber: page), count: 1) == (0, 0))
             }
             try frozen.thaw()
+        }
+    }
+
+    /// It has no pages any more: PAGEMAP_SCAN says that there is no such process, and not that there is nothing.
+    @Test func aProcessThatWasKilledIsNotTakenForZeros() throws {
+        try withPages { victim, start in
+            let frozen = try FrozenProcess.freeze(try Examination.examine(pid: victim.pid), timeout: .seconds(20))
+            let reader = frozen.pageSource.makeReader()
+            let buffer = try TransferBuffer(capacity: 64 * PageSize.baseBytes)
+            #expect(try reader.read(start, count: 1, into: buffer, at: 0) == 1)
+            try frozen.kill()
+            for action in [
+                { _ = try reader.read(start, count: 1, into: buffer, at: 0) },
+                { _ = try reader.look(at: start, count: 1) },
+                { try reader.survey(existing: { _ in }, guards: { _ in }) },
+            ] {
+                let error = #expect(throws: CheckpointError.self) { try action() }
+                #expect(error?.code == .noSuchProcess)
+            }
         }
     }
 

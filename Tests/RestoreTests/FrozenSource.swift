@@ -20,7 +20,7 @@ final class FrozenSource {
         memory = try ProcessMemory(pid: pid)
         frozen = try FrozenProcess.freeze(try Examination.examine(pid: pid), timeout: .seconds(20))
         while let pages = try frozen.nextEagerPages() { eager.append(pages) }
-        let reader = try frozen.pageSource.makeReader()
+        let reader = frozen.pageSource.makeReader()
         var ranges: [AddressRange] = []
         try reader.survey(existing: { ranges.append($0) }, guards: { guards.append($0) })
         guard allEager else { return }

@@ -7,6 +7,7 @@
 #include "clinux_guardian.h"
 #include "clinux_file.h"
 #include "clinux_pagemap.h"
+#include "clinux_privilege.h"
 #include "clinux_probe.h"
 #include "clinux_process.h"
 #include "clinux_ptrace.h"
