@@ -127,7 +127,7 @@ final class SourceConversation {
 
     private func step() -> Ending? {
         do throws(ChannelError) {
-            switch try loop.next(until: deadline) {
+            switch try loop.next(until: deadline.earlier(silenceEnds)) {
             case .message(let message): return try handle(message)
             case .signal(let signal): return stopRequested(by: signal)
             case .ready(PageServerSession.endToken): return processEnded()
@@ -136,6 +136,8 @@ final class SourceConversation {
             case .ready(PageServerSession.mapToken): return mapIsKnown()
             case .ready(PageServerSession.abandonedToken): return abandoned()
             case .ready: return nil
+            case .timedOut where isSilent: throw .timedOut
+            case .timedOut where !deadline.hasPassed: return nil
             case .timedOut where preCopyGoesOn(): return nil
             case .timedOut where loop.channel == nil: return waitedLongEnough()
             case .timedOut: throw .timedOut
