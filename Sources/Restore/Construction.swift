@@ -29,6 +29,7 @@ final class Construction {
     var timerDescriptors: [(number: Int32, made: Int32, file: OpenFile)] = []
     /// CPUs of the calling thread before it was pinned to one.
     let ownAffinity: CPUAffinity?
+    private let undertaker: Undertaker
     private var isOver = false
 
     /// The first thread.
@@ -51,7 +52,7 @@ final class Construction {
         ownAffinity = try? CPUAffinity.pinToCurrent()
         do throws(RestoreError) {
             spawned = try Self.spawn(description, options, stub: range)
-            (process, runner, tracees) = try Self.attach(spawned, stub)
+            (process, runner, tracees, undertaker) = try Self.attach(spawned, stub)
         } catch {
             try? ownAffinity?.apply()
             throw error
@@ -70,11 +71,13 @@ final class Construction {
         isOver = true
         try? ownAffinity?.apply()
         Self.end(spawned, tracees)
+        undertaker.end()
     }
 
     /// The process belongs to itself from now on.
     func handOver() throws(RestoreError) {
         isOver = true
+        undertaker.end()
         try? ownAffinity?.apply()
         try RestoreError.wrap("let the process go") { () throws(SystemCallError) in try spawned.release() }
     }
@@ -86,6 +89,9 @@ final class Construction {
         for tracee in tracees.dropFirst() {
             while let stop = try? tracee.waitForStop(), stop.isStopped {}
         }
+        // Those that were made and not taken over yet.
+        let patience = Deadline.after(.seconds(10))
+        while DeadThreads.take(of: spawned.pid), !patience.hasPassed { usleep(1000) }
         spawned.destroy()
     }
 
@@ -132,11 +138,14 @@ final class Construction {
     private static func attach(
         _ spawned: SpawnedProcess,
         _ stub: StubLayout
-    ) throws(RestoreError) -> (ProcessDescriptor, StubRunner, [Tracee]) {
+    ) throws(RestoreError) -> (ProcessDescriptor, StubRunner, [Tracee], Undertaker) {
         var tracees: [Tracee] = []
         do throws(RestoreError) {
             let process = try RestoreError.wrap("open the new process") { () throws(SystemCallError) in
                 try ProcessDescriptor(pid: spawned.pid)
+            }
+            let undertaker = try RestoreError.wrap("look after the new process") { () throws(SystemCallError) in
+                try Undertaker(spawned.pid)
             }
             let (runner, tracee) = try RestoreError.trace("take over the new process") {
                 () throws(TraceError) -> (StubRunner, Tracee) in
@@ -150,7 +159,7 @@ final class Construction {
                 return (StubRunner(code: stub.code, memory: memory, arena: stub.leaderArena), tracee)
             }
             tracees = [tracee]
-            return (process, runner, tracees)
+            return (process, runner, tracees, undertaker)
         } catch {
             end(spawned, tracees)
             throw error
