@@ -203,7 +203,7 @@ let package = Package(
             name: "SessionTests",
             dependencies: [
                 "PageServer", "LazyRestore", "FrameTransport", "PageWire", "Paging", "ProcessImage", "Reporting",
-                "TLSSession", "LinuxSystem", "CLinux", "TestSupport", "Victim",
+                "TLSSession", "LinuxSystem", "CLinux", "TestSupport", "Victim", "thaw",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
