@@ -24,6 +24,12 @@ let package = Package(
     products: [
         .executable(name: "thaw", targets: ["thaw"])
     ],
+    traits: [
+        .trait(
+            name: "FaultInjection",
+            description: "Lets tests have the program fail at chosen places (Tests/Faults/run); never for use."
+        )
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.16.2"),
@@ -220,6 +226,14 @@ let package = Package(
         .testTarget(
             name: "IntegrationTests",
             dependencies: ["TestSupport", "Victim", "SwiftVictim", "thaw"],
+            swiftSettings: strict
+        ),
+
+        // Faults at every change of state: Tests/Faults/run.
+        .executableTarget(
+            name: "Faults",
+            dependencies: ["LinuxSystem", "TestSupport"],
+            path: "Tests/Faults/Driver",
             swiftSettings: strict
         ),
 

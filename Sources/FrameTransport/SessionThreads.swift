@@ -35,6 +35,7 @@ public final class SessionThreads: Sendable {
     ) throws(SystemCallError) {
         count.withLock { $0 += 1 }
         do throws(SystemCallError) {
+            try FaultPoint.check(.threadStarted)
             let thread = try NamedThread(name, urgency: urgency) { [self] in
                 // Fails only where a filter forbids the call itself; the thread does the same with more.
                 try? privileges?.limitCurrentThread()

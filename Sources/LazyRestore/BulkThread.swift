@@ -28,7 +28,9 @@ struct BulkThread {
                 switch try channel.receive(until: .never) {
                 case .nothing: continue
                 case .pages(let frame): try take(frame, channel)
-                case .message(.pageMap(let runs, let isLast)): try memory.mapArrived(runs, isLast: isLast)
+                case .message(.pageMap(let runs, let isLast)):
+                    try memory.mapArrived(runs, isLast: isLast)
+                    FaultPoint.hit(.destinationMapArrived)
                 case .message(.guardMap(let runs)): try memory.guardsArrived(runs)
                 case .message(.preCopyMap(let runs, let isLast)):
                     try memory.preCopyMapArrived(runs, isLast: isLast)
@@ -55,6 +57,7 @@ struct BulkThread {
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
         try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
+        FaultPoint.hit(.destinationPagesStreamed)
     }
 
     /// From now on what was pre-copied is installed besides.

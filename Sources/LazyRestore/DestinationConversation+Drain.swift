@@ -20,6 +20,7 @@ extension DestinationConversation {
         watchProcess()
         do throws(ChannelError) {
             try loop.send(.running)
+            FaultPoint.hit(.destinationRunningSent)
         } catch {
             broke(error)
         }
@@ -69,7 +70,9 @@ extension DestinationConversation {
         switch event {
         case .message(.acknowledged):
             switch commit.acknowledgementArrived() {
-            case .finish: finish(acknowledged: true)
+            case .finish:
+                FaultPoint.hit(.destinationAcknowledged)
+                finish(acknowledged: true)
             case .violation: throw .unexpected(.acknowledged)
             }
         case .message(let message): throw .unexpected(message.kind)
@@ -184,13 +187,16 @@ extension DestinationConversation {
         completed = tally
         lossEnded()
         shared.pagesAreComplete()
+        FaultPoint.hit(.destinationResident)
         // Once the source has accepted COMPLETE there is no other copy: the death of this program must not take this one along.
         releaseGuardian()
+        FaultPoint.hit(.destinationGuardianReleased)
         switch commit.becameResident(tally) {
         case .sendComplete(let tally):
             guard sessionEnd == nil else { return finish(acknowledged: false) }
             guard loop.channel != nil else { return waitForFarewell() }
             try loop.send(.complete(tally))
+            FaultPoint.hit(.destinationCompleteSent)
         case .withhold: throw .stopped
         }
     }

@@ -29,6 +29,7 @@ extension DestinationConversation {
         var deadline = Deadline.after(options.answerTimeout)
         do throws(ChannelError) {
             try loop.send(.built)
+            FaultPoint.hit(.destinationBuiltSent)
         } catch {
             try lostBeforeGrant(error)
         }
@@ -146,6 +147,7 @@ extension DestinationConversation {
         lossEnded()
         statistics.reconnects += 1
         report(.resumed)
+        FaultPoint.hit(.destinationResumed)
         do throws(ChannelError) {
             switch commit.resumed() {
             case .sendBuilt: try loop.send(.built)

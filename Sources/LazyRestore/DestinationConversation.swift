@@ -110,6 +110,7 @@ final class DestinationConversation {
         case .violation: return undone(SessionFailure(.peer, "the page server granted at the wrong time"))
         case .release: break
         }
+        FaultPoint.hit(.destinationGrantArrived)
         do throws(SessionFailure) {
             try release(guards)
         } catch {
@@ -128,13 +129,17 @@ extension DestinationConversation {
         let link = try PageServerLink(options, stop: shared.stop)
         let (control, session) = try link.open(.control)
         try attach(control)
+        FaultPoint.hit(.destinationGreeted)
         let (fault, _) = try link.open(.fault, session: session)
         let bulk = try Self.handover(try link.open(.bulk, session: session).channel)
+        FaultPoint.hit(.destinationConnected)
         let staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
         froze = MonotonicTime.now
         try send(.describe(options.eager ? .eager : []))
         let description = try receiveDescription()
+        FaultPoint.hit(.destinationDescribed)
         let partial = try begin(description)
+        FaultPoint.hit(.destinationBegun)
         let eager = try receiveEagerPages(partial)
         try told { () throws(RestoreError) in try partial.register() }
         try serveMemory(
@@ -147,6 +152,7 @@ extension DestinationConversation {
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
         if options.tracked { try startClean(partial) }
+        FaultPoint.hit(.destinationBuilt)
         try prepareToReconnect(session)
         guard case .sendBuilt = commit.built() else {
             throw SessionFailure(.bug, "the copy was built at the wrong time")
@@ -424,6 +430,7 @@ extension DestinationConversation {
         try takeGuards()
         let ranges = guards.map(\.range) + earlyGuards
         watcher = try told { () throws(RestoreError) in try partial.release(guards: ranges) }
+        FaultPoint.hit(.destinationReleased)
         // It holds a userfaultfd of its own, which must not outlive the service: once nobody reads its events, unmapping hangs.
         self.partial = nil
         guard shared.copyRuns() else { throw killedWhileReleased() }

@@ -190,6 +190,7 @@ final class FaultThread {
             requestNumber += 1
             nextRequest += 1
             openPages += UInt64(request.count)
+            FaultPoint.hit(.destinationFaultRequested)
         }
         requests.removeAll(keepingCapacity: true)
         nextRequest = 0
@@ -235,6 +236,7 @@ final class FaultThread {
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
         try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .fault)
+        FaultPoint.hit(.destinationFaultInstalled)
     }
 
     /// Without the source events are still read (the process would hang in munmap and fork), and what needs no source is answered.

@@ -43,7 +43,9 @@ struct PreCopyThread {
                 switch try channel.receive(until: .after(patience)) {
                 case .nothing: continue
                 case .pages(let frame): try take(frame, channel)
-                case .message(.preCopyRound(let round)): onRound(round)
+                case .message(.preCopyRound(let round)):
+                    onRound(round)
+                    FaultPoint.hit(.destinationPreCopyRound)
                 case .message(.preCopied(_, let tracker)): return Result(staged: staged, tracker: tracker)
                 case .message(let message): throw ChannelError.unexpected(message.kind)
                 }

@@ -57,6 +57,7 @@ struct Reconnection {
         let patience = Deadline.after(options.answerTimeout)
         var gone = Deadline.never
         var attempt = 0
+        FaultPoint.hit(.destinationReconnecting)
         while try !shared.stop.wait(until: .after(Self.pause(before: attempt))) {
             attempt += 1
             var nobodyListens = false
@@ -139,6 +140,7 @@ extension Reconnection {
             runs.append(PageRun(pageNumbers: run))
         }
         try control.send(.resume(runs: runs, options: holdings.options.union(.last)), until: deadline)
+        FaultPoint.hit(.destinationResumeAsked)
         switch try control.receive(until: deadline) {
         case .message(.resumed): return
         case .message(.abort(let code, let text)): throw .aborted(code: code, text: text)

@@ -16,6 +16,7 @@ public final class TransferBuffer {
     ///
     /// - Throws: ``SystemCallError`` when `mmap(2)` fails.
     public init(capacity: Int) throws(SystemCallError) {
+        try FaultPoint.check(.bufferMade)
         let rounded = max(1, (capacity + PageSize.baseBytes - 1) / PageSize.baseBytes) * PageSize.baseBytes
         // SAFETY: an anonymous mapping at an address that the kernel chooses; nothing else refers to it.
         guard let address = unsafe mmap(nil, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),

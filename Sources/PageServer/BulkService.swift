@@ -36,10 +36,12 @@ struct BulkService {
             }
             let preCopied = session.ledger.preCopyMapToSend
             if !preCopied.isEmpty { try sendMap(preCopied, channel) { .preCopyMap(runs: $0, isLast: $1) } }
+            FaultPoint.hit(.sourceMapSent)
             let reader = try memory.makeReader()
             try sendPages(channel, reader)
             try Self.countRest(session.ledger, reader, until: channel.connection.interruption ?? session.stop)
             try channel.send(.drained(pages: session.ledger.existingCount ?? 0), until: .never)
+            FaultPoint.hit(.sourceDrained)
             let last = try channel.receive(until: .never)
             if case .message(let message) = last { throw ChannelError.unexpected(message.kind) }
         } catch ChannelError.stopped {
@@ -115,6 +117,7 @@ struct BulkService {
             )
             if isCounted { session.ledger.streamedAgain() } else { count(run, mask, buffer) }
             try send(run, mask, buffer, channel)
+            FaultPoint.hit(.sourcePagesStreamed)
         }
     }
 

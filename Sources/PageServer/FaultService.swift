@@ -72,6 +72,7 @@ struct FaultService {
                 var end = index + 1
                 while end < request.count, try self.kind(of: end, mask, request) == kind { end += 1 }
                 try send(kind, index..<end, of: request)
+                FaultPoint.hit(.sourceFaultAnswered)
                 // The thread at the other end runs already: counting costs it nothing.
                 if kind == .pages || kind == .zeroPages {
                     count(index..<end, of: claim, from: first, isZero: kind == .zeroPages)

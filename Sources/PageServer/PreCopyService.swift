@@ -105,6 +105,7 @@ struct PreCopyService {
             let done = PreCopyRound(number: number, pages: pages, duration: nanoseconds)
             try channel.send(.preCopyRound(done), until: .after(Self.patience))
             sent.rounds.append(done)
+            FaultPoint.hit(.sourcePreCopyRound)
             job.status.report(.preCopy(round: Int(number), pages: pages))
         }
     }

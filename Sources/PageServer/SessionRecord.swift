@@ -202,6 +202,7 @@ final class SessionRecorder: Sendable {
             boot: boot
         )
         do throws(SystemCallError) {
+            try FaultPoint.check(.recordWritten)
             try AtomicFile.write(Array(record.text.utf8), to: path, permissions: Self.filePermissions, .onDisk)
         } catch {
             throw SessionFailure(.systemCall, "the session could not be recorded: \(error)")

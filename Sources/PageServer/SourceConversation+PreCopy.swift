@@ -51,6 +51,7 @@ extension SourceConversation {
         case .success(let sent):
             preCopyState = .over(sent)
             preCopied(sent)
+            FaultPoint.hit(.sourcePreCopied)
             setDeadline(.after(Self.preCopyPatience))
             return nil
         case .failure(.failed(let failure)):

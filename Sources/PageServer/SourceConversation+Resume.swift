@@ -63,6 +63,7 @@ extension SourceConversation {
         }
         hangUp()
         arrived = control
+        FaultPoint.hit(.sourceControlReturned)
         do throws(SystemCallError) {
             try loop.watch(session.ledger.readyDescriptor, token: PageServerSession.mapToken)
         } catch {
@@ -122,6 +123,7 @@ extension SourceConversation {
         setDeadline(.never)
         lostUntil = nil
         statistics.reconnects += 1
+        FaultPoint.hit(.sourceResumed)
         report(.resumed)
         return nil
     }

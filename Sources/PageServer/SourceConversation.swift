@@ -107,6 +107,7 @@ final class SourceConversation {
             return .finished(SessionFailure(.systemCall, "\(error)"))
         }
         defer { leave() }
+        FaultPoint.hit(.sourceControlArrived)
         while true {
             if let ending = step() { return ending }
         }
@@ -183,11 +184,13 @@ extension SourceConversation {
             // What a device has written nobody has seen: then nothing counts as unchanged.
             try startScan(of: frozen.memory, preCopied: frozen.usesDirectIO ? PreCopied() : preCopied)
             report(.frozen)
+            FaultPoint.hit(.sourceFrozen)
             try note(.frozen)
             if options.contains(.eager) { session.streamMayBegin.signal() }
             let description = try frozen.encodedDescription
             try sendDescription(description)
             try sendEagerPages(of: frozen)
+            FaultPoint.hit(.sourceDescribed)
         } catch {
             return undo(commit.failed(), error)
         }
@@ -292,9 +295,12 @@ extension SourceConversation {
         guard session.table.withLock({ $0.grantBegins() }) else { return broke(.closed, commit.connectionLost()) }
         guard let frozen else { preconditionFailure("SourceConversation: nothing is frozen") }
         do throws(SessionFailure) {
+            FaultPoint.hit(.sourceBuiltArrived)
             guards = try session.ledger.guardsToGrant(limit: PageProtocol.maximumGuards)
             try note(.granted)
+            FaultPoint.hit(.sourceGrantNoted)
             try frozen.commitGranted()
+            FaultPoint.hit(.sourceGrantCommitted)
         } catch {
             return undo(commit.failed(), error)
         }
@@ -311,6 +317,7 @@ extension SourceConversation {
 
     private func sendGrant() throws(ChannelError) -> Ending? {
         try loop.send(.grant(guards: guards))
+        FaultPoint.hit(.sourceGrantSent)
         return nil
     }
 
@@ -321,11 +328,13 @@ extension SourceConversation {
         case .reportRunning: break
         }
         statistics.pause = sinceFreeze
+        FaultPoint.hit(.sourceRunningArrived)
         logger.notice("The process runs at the destination")
         return nil
     }
 
     private func complete(_ claim: PageTally) throws(ChannelError) -> Ending? {
+        FaultPoint.hit(.sourceCompleteArrived)
         settle()
         let served = accepted ?? session.ledger.tally
         let existing = session.ledger.existingCount ?? .max
@@ -341,12 +350,14 @@ extension SourceConversation {
         case .acknowledgeAndDispose:
             accepted = served
             noteCompletion()
+            FaultPoint.hit(.sourceCompletionNoted)
             statistics.timeToResident = sinceFreeze
             do throws(ChannelError) {
                 try loop.send(.acknowledged)
             } catch {
                 logger.warning("The acknowledgement could not be sent", metadata: ["reason": "\(error)"])
             }
+            FaultPoint.hit(.sourceAcknowledged)
             return dispose(served)
         }
     }
@@ -396,6 +407,7 @@ extension SourceConversation {
         self.frozen = nil
         if let end = process.endDescriptor { try? loop.unwatch(end) }
         report(.complete(pages: served.pages, digest: served.digest))
+        FaultPoint.hit(.sourceDisposed)
         deadline = .after(options.linger)
         return nil
     }
