@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAX_HELD = 4096, MAX_KILLED = 64, MAX_DESCENDANTS = 8192, PASSES = 64, RELEASE = 'r', RELEASED = 'd' };
+enum { MAX_HELD = 4096, MAX_KILLED = 64, MAX_DESCENDANTS = 8192, PASSES = 64, RELEASE = 'r', RELEASED = 'd', GREET = 'g', GREETED = 'h' };
 
 struct order {
     int32_t message;
@@ -186,7 +186,7 @@ __attribute__((noreturn)) static void guard(int channel) {
             send(3, &done, 1, MSG_NOSIGNAL);
             _exit(0);
         }
-        char answer = obey(&order, descriptor) ? 1 : 0;
+        char answer = order.message == GREET ? GREETED : obey(&order, descriptor) ? 1 : 0;
         send(3, &answer, 1, MSG_NOSIGNAL);
     }
     // End of file: the restorer died with pages still owed.
@@ -251,4 +251,16 @@ int clinux_guardian_tell(int channel, enum clinux_guardian_message message, int 
 int clinux_guardian_release(int channel) {
     struct order order = { RELEASE, 0 };
     return ask(channel, &order, -1, RELEASED);
+}
+
+int clinux_guardian_greet(int channel) {
+    struct order order = { GREET, 0 };
+    int result = ask(channel, &order, -1, GREETED);
+    char answer = 0;
+    while (result == -ENOSPC && answer != GREETED) {
+        ssize_t length = recv(channel, &answer, 1, 0);
+        if (length < 0 && errno == EINTR) continue;
+        if (length <= 0) return length < 0 ? -errno : -EPIPE;
+    }
+    return answer == GREETED ? 0 : result;
 }

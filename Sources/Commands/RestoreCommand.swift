@@ -4,6 +4,7 @@ internal import LazyRestore
 internal import LinuxSystem
 internal import Logging
 internal import Reporting
+internal import Userfaultfd
 
 /// `thaw restore`: the destination's side of a move.
 struct RestoreCommand: ParsableCommand {
@@ -147,6 +148,7 @@ struct RestoreCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let journal = try Self.inheritedJournal() { return try takeOver(journal) }
         guard detach else { return try restore(reportingTo: nil) }
         guard let caller = Detachment.takeReport() else { return try runInBackground() }
         do {
@@ -156,6 +158,23 @@ struct RestoreCommand: ParsableCommand {
             caller.send(code: UInt8(clamping: Self.status(of: error)))
             throw error
         }
+    }
+
+    /// What a restorer has left that died, when its keeper has started this program.
+    private static func inheritedJournal() throws(SessionFailure) -> EventJournal? {
+        do throws(SystemCallError) {
+            return try Keeper.inheritedJournal()
+        } catch {
+            throw SessionFailure(.systemCall, "The journal of the restorer that died cannot be read: \(error).")
+        }
+    }
+
+    private func takeOver(_ journal: EventJournal) throws {
+        let report = try SessionReport(options: reporting, logger: logging.makeLogger(over: nil))
+        let session = RestoreSession(options: options, logger: report.logger, status: report.status)
+        let (outcome, statistics) = session.takeOver(journal)
+        let status = try report.finish(outcome, statistics)
+        guard status == 0 else { throw ArgumentParser.ExitCode(status) }
     }
 
     /// Starts this command again as a daemon; its words until the process runs come out of the same descriptors.
@@ -211,6 +230,7 @@ struct RestoreCommand: ParsableCommand {
         options.preCopyRounds = noPreCopy ? 0 : preCopyRounds
         options.maximumPause = .milliseconds(maxPause)
         options.attached = !detach
+        options.isKept = true
         options.spin = spin.time
         options.onSourceLoss = onSourceLoss?.policy ?? (lossTimeout == nil ? .wait : .stop)
         if let lossTimeout { options.lossTimeout = .seconds(lossTimeout) }

@@ -38,6 +38,11 @@ public struct FirstArrivals: Hashable, Sendable {
     /// Bit n stands for page n of the arrival.
     public var bits: UInt64
 
+    /// Those whose bits are set.
+    public init(bits: UInt64) {
+        self.bits = bits
+    }
+
     /// Whether page `index` of the arrival is among them.
     public func contains(_ index: Int) -> Bool {
         bits & (1 << UInt64(index)) != 0
@@ -146,24 +151,28 @@ extension LazyPages {
     }
 
     /// The kernel answered an install.
-    public mutating func installed(_ install: Install, _ outcome: InstallOutcome) {
-        guard let index = index(of: install.space) else { return }
+    ///
+    /// - Returns: what the space needs nothing of any more, for ``BooksStep/settled(_:_:)``.
+    @discardableResult
+    public mutating func installed(_ install: Install, _ outcome: InstallOutcome) -> SettledPages? {
+        guard index(of: install.space) != nil else { return nil }
+        var settled = SettledPages(first: install.source, count: 1)
         switch outcome {
         case .installed(let count):
-            let count = UInt64(min(max(0, count), install.count))
-            counters.installed += count
-            settle(install.source..<install.source + count, in: index)
+            settled.count = UInt64(min(max(0, count), install.count))
+            counters.installed += settled.count
         case .alreadyPresent:
             counters.alreadyPresent += 1
-            settle(install.source..<install.source + 1, in: index)
         case .vanished:
-            guard install.count == 1 else { return }
-            settle(install.source..<install.source + 1, in: index)
+            guard install.count == 1 else { return nil }
         }
+        settle(settled, in: install.space)
+        return settled
     }
 
-    private mutating func settle(_ pages: Range<UInt64>, in index: Int) {
-        spaces[index].settle(pages, isMapComplete: isMapComplete)
-        spaces[index].doubtful.remove(pages)
+    mutating func settle(_ settled: SettledPages, in space: SpaceIdentifier) {
+        guard let index = index(of: space) else { return }
+        spaces[index].settle(settled.pages, isMapComplete: isMapComplete)
+        spaces[index].doubtful.remove(settled.pages)
     }
 }

@@ -169,6 +169,11 @@ public struct SpaceIdentifier: Hashable, Sendable, Comparable, CustomStringConve
     /// The restored process.
     public static let process = SpaceIdentifier(number: 0)
 
+    /// One that a machine has used.
+    public init(number: UInt32) {
+        self.number = number
+    }
+
     /// Orders by age.
     public static func < (left: Self, right: Self) -> Bool {
         left.number < right.number

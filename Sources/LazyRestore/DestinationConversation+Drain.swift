@@ -8,6 +8,7 @@ internal import Paging
 internal import Reporting
 internal import Restore
 internal import Synchronization
+internal import Userfaultfd
 
 // The copy runs. Nothing takes the page service away from it while pages are owed.
 extension DestinationConversation {
@@ -24,6 +25,11 @@ extension DestinationConversation {
         } catch {
             broke(error)
         }
+        return serveToTheEnd()
+    }
+
+    /// The same, of a process that runs already.
+    func serveToTheEnd() -> Outcome {
         var progress = Deadline.after(Self.progressInterval)
         while !isOver {
             do throws(ChannelError) {
@@ -56,11 +62,16 @@ extension DestinationConversation {
         return isFinished || (sessionEnd != nil && exitStatus != nil)
     }
 
-    private func watchProcess() {
+    func watchProcess() {
         do throws(SystemCallError) {
-            if let watcher { try loop.watch(watcher.descriptor, token: Token.exit) }
+            if let watcher {
+                try loop.watch(watcher.descriptor, token: Token.exit)
+            } else if let process {
+                try loop.watch(process.descriptor, token: Token.exit)
+            }
             // Only its end: the fault thread reads its answers.
-            try loop.watchForEnd(of: guardian.descriptor, token: Token.guardian)
+            if !guardian.isReleased { try loop.watchForEnd(of: guardian.descriptor, token: Token.guardian) }
+            if let keeper { try loop.watch(keeper.process.descriptor, token: Token.keeper) }
         } catch {
             logger.error("The end of the process cannot be watched", metadata: ["reason": "\(error)"])
         }
@@ -82,6 +93,7 @@ extension DestinationConversation {
         case .ready(Token.lateGuards): try installGuards()
         case .ready(Token.exit): processChanged()
         case .ready(Token.guardian): guardianDied()
+        case .ready(Token.keeper): keeperDied()
         case .ready, .timedOut: return
         }
     }
@@ -216,6 +228,7 @@ extension DestinationConversation {
         shared.stopThreads(within: .seconds(10))
         collectStatistics()
         if options.tracked { watchWrites() }
+        endKeeping()
         memory?.close()
         releaseGuardian()
         if acknowledged, let completed {
@@ -251,24 +264,28 @@ extension DestinationConversation {
             logger.error("Guard pages cannot be installed; who touches one waits", metadata: ["reason": "\(error)"])
         }
     }
-
-    private func guardianDied() {
-        guard !isFinished else { return }
-        try? loop.unwatch(guardian.descriptor)
-        logger.error("The guardian died; if this program dies before every page is there, the process reads zeros")
-    }
 }
 
 // MARK: - The process and its signals
 
 extension DestinationConversation {
     private func processChanged() {
+        // A process that was taken over is nobody's child here: how it ended is not known.
+        guard let watcher else { return endedUnseen() }
         do throws(SystemCallError) {
-            guard let ended = try watcher?.status() else { return }
+            guard let ended = try watcher.status() else { return }
             exited(ended.shellStatus)
         } catch {
             exited(128 + Signal.kill.rawValue)
         }
+    }
+
+    private func endedUnseen() {
+        guard exitStatus == nil, let process else { return }
+        exitStatus = 0
+        try? loop.unwatch(process.descriptor)
+        logger.notice("The process has ended")
+        waitForFarewell()
     }
 
     private func exited(_ shellStatus: Int32) {
@@ -328,6 +345,7 @@ extension DestinationConversation {
             reportProgress(isLast: true)
             shared.stopThreads(within: .seconds(10))
             collectStatistics()
+            endKeeping()
             memory?.close()
             releaseGuardian()
         }

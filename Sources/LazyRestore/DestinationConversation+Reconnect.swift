@@ -8,11 +8,16 @@ internal import Reporting
 
 // From BUILT on lost connections are made anew: the copy stays what it is meanwhile.
 extension DestinationConversation {
-    func prepareToReconnect(_ session: SessionIdentifier) throws(SessionFailure) {
-        guard let memory else { preconditionFailure("DestinationConversation: nothing was built") }
+    func prepareToReconnect() throws(SessionFailure) {
         guard shared.copyIsComplete() else {
             throw cause(of: shared.nextLoss()?.failure ?? SessionFailure(.tryAgain, "a page connection was lost"))
         }
+        try startReconnecting()
+    }
+
+    /// Starts the thread that looks for a source that is lost.
+    func startReconnecting() throws(SessionFailure) {
+        guard let memory else { preconditionFailure("DestinationConversation: nothing was built") }
         let reconnection = Reconnection(options, session: session, memory: memory, shared: shared, logger: logger)
         do throws(SystemCallError) {
             try shared.start("reconnect-\(statistics.pid)") { reconnection.run() }

@@ -22,12 +22,17 @@ final class DestinationConversation {
         static let guardian: UInt64 = 4
         static let preCopy: UInt64 = 5
         static let lateGuards: UInt64 = 6
+        static let keeper: UInt64 = 7
     }
 
     let options: RestoreOptions
     let callbacks: RestoreCallbacks
     let loop: ControlLoop
     let guardian: Guardian
+    /// Where it is noted what somebody who takes over has to know; nil when nobody would.
+    let journal: EventJournal?
+    /// Starts that one.
+    var keeper: Keeper?
     let shared: RestoreShared
     let status: StatusSink
     let logger: Logger
@@ -36,6 +41,8 @@ final class DestinationConversation {
     var partial: PartialProcess?
     var process: ProcessDescriptor?
     var memory: LazyMemory?
+    /// The secret of the session.
+    var session = SessionIdentifier.none
     var watcher: ExitWatcher?
     var statistics = SessionStatistics()
 
@@ -79,6 +86,8 @@ final class DestinationConversation {
         callbacks: RestoreCallbacks,
         loop: ControlLoop,
         guardian: Guardian,
+        journal: EventJournal? = nil,
+        keeper: Keeper? = nil,
         shared: RestoreShared,
         status: StatusSink,
         logger: Logger
@@ -87,6 +96,8 @@ final class DestinationConversation {
         self.callbacks = callbacks
         self.loop = loop
         self.guardian = guardian
+        self.journal = journal
+        self.keeper = keeper
         self.shared = shared
         self.status = status
         self.logger = logger
@@ -153,7 +164,8 @@ extension DestinationConversation {
         try told { () throws(RestoreError) in try partial.finish() }
         if options.tracked { try startClean(partial) }
         FaultPoint.hit(.destinationBuilt)
-        try prepareToReconnect(session)
+        self.session = session
+        try prepareToReconnect()
         guard case .sendBuilt = commit.built() else {
             throw SessionFailure(.bug, "the copy was built at the wrong time")
         }
@@ -350,36 +362,47 @@ extension DestinationConversation {
             try partial.uffd.setNonBlocking()
             try guardian.hold(userfaultfd: partial.uffd.descriptor)
             try guardian.doom(pidfd: partial.process.descriptor, pid: partial.pid)
-            let number = partial.uffd.descriptor
             let state = MemoryState(
                 segments: segments,
                 uffd: try partial.uffd.duplicate(),
                 pid: partial.pid,
-                staged: staged
+                staged: staged,
+                journal: journal.map { RestoreJournal(events: $0) }
             )
-            let memory = try LazyMemory(state, stop: shared.stop)
-            self.memory = memory
-            try loop.watch(memory.lateGuards.descriptor, token: Token.lateGuards)
-            let thread = try FaultThread(
-                memory: memory,
-                shared: shared,
-                guardian: guardian,
-                channel: fault,
-                spin: Spin.time(asked: options.spin, cpus: shared.affinity?.cpus.count ?? 1),
-                logger: logger
-            )
-            try thread.watch(number, number: SpaceIdentifier.process.number)
-            let handover = try Handover<FaultThread>()
-            handover.put(thread)
-            try shared.start("uffd-\(partial.pid)", urgency: .urgent) { handover.take()?.run() }
+            try serveFaults(of: state, over: fault)
             shared.streams.begin()
-            try shared.start("bulk-\(partial.pid)", urgency: .background) { [shared] in
+            try shared.start("bulk-\(partial.pid)", urgency: .background) { [shared, memory] in
                 defer { shared.streams.end() }
-                if let channel = bulk.take() { BulkThread(memory: memory, shared: shared).run(channel) }
+                if let memory, let channel = bulk.take() { BulkThread(memory: memory, shared: shared).run(channel) }
             }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
+    }
+
+    /// Starts the thread that answers faults.
+    ///
+    /// - Parameter fault: its connection; nil when there is none yet.
+    func serveFaults(
+        of state: consuming sending MemoryState,
+        over fault: sending FrameChannel?
+    ) throws(SystemCallError) {
+        let userfaultfds = state.userfaultfds
+        let memory = try LazyMemory(state, stop: shared.stop)
+        self.memory = memory
+        try loop.watch(memory.lateGuards.descriptor, token: Token.lateGuards)
+        let thread = try FaultThread(
+            memory: memory,
+            shared: shared,
+            guardian: guardian,
+            channel: fault,
+            spin: Spin.time(asked: options.spin, cpus: shared.affinity?.cpus.count ?? 1),
+            logger: logger
+        )
+        for (space, descriptor) in userfaultfds { try thread.watch(descriptor, number: space.number) }
+        let handover = try Handover<FaultThread>()
+        handover.put(thread)
+        try shared.start("uffd-\(statistics.pid)", urgency: .urgent) { handover.take()?.run() }
     }
 
     /// `--eager`: nothing runs before every page is there.
@@ -405,7 +428,7 @@ extension DestinationConversation {
     }
 
     /// Only where it is taken: it stays readable, and every page may be there before the grant is.
-    private func watchForCompletion() throws(SessionFailure) {
+    func watchForCompletion() throws(SessionFailure) {
         do throws(SystemCallError) {
             if let memory { try loop.watch(memory.completed.descriptor, token: Token.completed) }
         } catch {
@@ -434,6 +457,7 @@ extension DestinationConversation {
         // It holds a userfaultfd of its own, which must not outlive the service: once nobody reads its events, unmapping hangs.
         self.partial = nil
         guard shared.copyRuns() else { throw killedWhileReleased() }
+        mayBeTakenOver()
         ran = MonotonicTime.now
         statistics.pause = ran - froze
         guard case .sendRunning = commit.released() else {
@@ -464,6 +488,7 @@ extension DestinationConversation {
         partial?.destroy()
         try? loop.send(.abort(code: UInt16(failure.code.rawValue), text: failure.message))
         shared.stopThreads(within: .seconds(10))
+        endKeeping()
         memory?.close()
         try? guardian.release()
         if let control = loop.channel { shared.ended(control) }

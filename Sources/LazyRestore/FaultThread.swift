@@ -26,8 +26,8 @@ final class FaultThread {
     private let memory: LazyMemory
     private let shared: RestoreShared
     private let guardian: Guardian
-    /// The connection, or the last one until there is another.
-    private var channel: FrameChannel
+    /// The connection, or the last one until there is another; nil when there was none yet.
+    private var channel: FrameChannel?
     private var generation: UInt64 = 1
     private var spin: Spin
     private let logger: Logger
@@ -46,7 +46,7 @@ final class FaultThread {
         memory: LazyMemory,
         shared: RestoreShared,
         guardian: Guardian,
-        channel: FrameChannel,
+        channel: FrameChannel?,
         spin: Duration,
         logger: Logger
     ) throws(SystemCallError) {
@@ -69,32 +69,37 @@ final class FaultThread {
     /// Serves until the session stops, over one connection after the other, and without one in between.
     func run() {
         do {
-            try poller.add(channel.connection.descriptor, token: Token.channel)
+            if let channel { try poller.add(channel.connection.descriptor, token: Token.channel) }
             try poller.add(shared.stop.descriptor, token: Token.stop)
             try poller.add(memory.attention.descriptor, token: Token.attention)
             try poller.add(shared.faultChannels.descriptor, token: Token.channels)
-            while true {
-                do {
-                    if try serve() == .stop { break }
-                } catch {
-                    shared.lost(Loss(of: "fault", error), of: generation)
-                    try poller.remove(channel.connection.descriptor)
-                    if try answerLocally() == .stop { break }
-                }
-                try changeChannel()
-            }
+            while try serveOnce() != .stop { try changeChannel() }
         } catch {
             logger.error("The memory of the process is not served any more", metadata: ["reason": "\(error)"])
         }
-        shared.ended(channel)
+        if let channel { shared.ended(channel) }
+    }
+
+    /// Serves until the connection has to be changed, first with the one that there is and then without.
+    private func serveOnce() throws -> Turn {
+        guard let channel else { return try answerLocally() }
+        do {
+            return try serve(channel)
+        } catch {
+            shared.lost(Loss(of: "fault", error), of: generation)
+            try poller.remove(channel.connection.descriptor)
+            return try answerLocally()
+        }
     }
 
     /// Takes the connection that has come in place of the last one, and asks anew for everything that was asked for.
     private func changeChannel() throws {
         guard let next = shared.faultChannels.take() else { return }
-        // It may still be watched.
-        try? poller.remove(channel.connection.descriptor)
-        shared.ended(channel)
+        if let channel {
+            // It may still be watched.
+            try? poller.remove(channel.connection.descriptor)
+            shared.ended(channel)
+        }
         channel = next.channel
         generation = next.generation
         openPages = 0
@@ -102,7 +107,7 @@ final class FaultThread {
         waitsForRoom = false
         requests.removeAll(keepingCapacity: true)
         memory.with(.fault) { $0.repeatRequests(into: &requests) }
-        try poller.add(channel.connection.descriptor, token: Token.channel)
+        try poller.add(next.channel.connection.descriptor, token: Token.channel)
     }
 
     /// Why a loop has ended.
@@ -117,12 +122,12 @@ final class FaultThread {
         var channel = false
     }
 
-    private func serve() throws -> Turn {
+    private func serve(_ channel: FrameChannel) throws -> Turn {
         var work = Work(memory: true, channel: channel.hasBufferedBytes)
         while true {
             if work.memory { try readMemory() }
-            try sendRequests()
-            if work.channel { try receiveAnswers() }
+            try sendRequests(channel)
+            if work.channel { try receiveAnswers(channel) }
             work = try waitForWork()
             if work.turn != .goOn { return work.turn }
         }
@@ -174,7 +179,7 @@ final class FaultThread {
     }
 
     /// Sends what there is room for; the thread that reads events must not wait for the network.
-    private func sendRequests() throws {
+    private func sendRequests(_ channel: FrameChannel) throws {
         guard nextRequest < requests.count else { return }
         while nextRequest < requests.count {
             let request = requests[nextRequest]
@@ -185,7 +190,7 @@ final class FaultThread {
                 count: request.count
             )
             guard try channel.trySend(frame, from: outgoing) else {
-                return try waitForRoom(true)
+                return try waitForRoom(true, of: channel)
             }
             requestNumber += 1
             nextRequest += 1
@@ -194,10 +199,10 @@ final class FaultThread {
         }
         requests.removeAll(keepingCapacity: true)
         nextRequest = 0
-        try waitForRoom(false)
+        try waitForRoom(false, of: channel)
     }
 
-    private func waitForRoom(_ waits: Bool) throws(SystemCallError) {
+    private func waitForRoom(_ waits: Bool, of channel: FrameChannel) throws(SystemCallError) {
         guard waits != waitsForRoom else { return }
         waitsForRoom = waits
         let interest: Poller.Readiness = waits ? [.readable, .writable] : .readable
@@ -205,17 +210,17 @@ final class FaultThread {
     }
 
     /// Installs what has come; the poller tells when more does.
-    private func receiveAnswers() throws {
+    private func receiveAnswers(_ channel: FrameChannel) throws {
         repeat {
             switch try channel.receive() {
             case .nothing: return
             case .message(let message): throw ChannelError.unexpected(message.kind)
-            case .pages(let frame): try take(frame)
+            case .pages(let frame): try take(frame, from: channel.buffer)
             }
         } while channel.hasBufferedBytes
     }
 
-    private func take(_ frame: PageFrame) throws {
+    private func take(_ frame: PageFrame, from buffer: TransferBuffer) throws {
         openPages -= min(openPages, UInt64(frame.count))
         let content: Arrival.Content
         switch frame.kind {
@@ -235,7 +240,7 @@ final class FaultThread {
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
-        try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .fault)
+        try memory.deliver(arrival, from: buffer, at: FrameChannel.contentOffset, .fault)
         FaultPoint.hit(.destinationFaultInstalled)
     }
 

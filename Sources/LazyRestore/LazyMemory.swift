@@ -106,7 +106,7 @@ final class LazyMemory: Sendable {
             }
         }
         let isComplete = with(urgency) { state in
-            state.counted(digest)
+            state.counted(first, at: arrival.address, digest)
             return state.isComplete
         }
         if isComplete { completed.signal() }
@@ -129,7 +129,7 @@ final class LazyMemory: Sendable {
     /// The source names guard pages that were not in the grant.
     func guardsArrived(_ runs: [PageRun]) throws(LazyPagesError) {
         let owesGuards = try with(.stream) { state throws(LazyPagesError) in
-            try state.books.guardsArrived(runs)
+            try state.guardsArrived(runs)
             return state.owesGuards
         }
         if owesGuards { lateGuards.signal() }
@@ -138,7 +138,7 @@ final class LazyMemory: Sendable {
     /// The source answers a request with guard pages.
     func requestMetGuards(_ run: PageRun) throws(LazyPagesError) {
         let owesGuards = try with(.fault) { state throws(LazyPagesError) in
-            try state.books.requestMetGuards(run)
+            try state.requestMetGuards(run)
             return state.owesGuards
         }
         if owesGuards { lateGuards.signal() }

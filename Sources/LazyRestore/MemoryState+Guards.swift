@@ -7,6 +7,23 @@ internal import Userfaultfd
 
 // Guard pages that the grant did not name.
 extension MemoryState {
+    /// The source names guard pages.
+    mutating func guardsArrived(_ runs: [PageRun]) throws(LazyPagesError) {
+        try books.guardsArrived(runs)
+        if let journal { for run in runs { journal.note(.guardsArrived(run)) } }
+    }
+
+    /// The source answers a request with guard pages.
+    mutating func requestMetGuards(_ run: PageRun) throws(LazyPagesError) {
+        try books.requestMetGuards(run)
+        journal?.note(.guardsArrived(run))
+    }
+
+    private mutating func guardsInstalled(_ space: SpaceIdentifier, _ range: AddressRange) {
+        books.guardsInstalled(space, range)
+        journal?.note(.guardsInstalled(space, range))
+    }
+
     /// Whether a space waits for guard pages.
     var owesGuards: Bool {
         books.livingSpaces.contains { books.nextPendingGuards(of: $0) != nil }
@@ -31,7 +48,7 @@ extension MemoryState {
         var ranges: [AddressRange] = []
         while let range = books.nextPendingGuards(of: .process) {
             ranges.append(range)
-            books.guardsInstalled(.process, range)
+            guardsInstalled(.process, range)
         }
         return ranges
     }
@@ -59,7 +76,7 @@ extension MemoryState {
         var tries = 0
         while let range = books.nextPendingGuards(of: space) {
             guard let handle = handle(of: space) else {
-                books.spaceEnded(space)
+                ended(space)
                 return poisoned
             }
             let pages = min(limit, range.byteCount / PageSize.base)
@@ -93,7 +110,7 @@ extension MemoryState {
     }
 
     private mutating func settleGuards(_ space: SpaceIdentifier, _ range: AddressRange) {
-        books.guardsInstalled(space, range)
+        guardsInstalled(space, range)
         ended(space, range)
     }
 }

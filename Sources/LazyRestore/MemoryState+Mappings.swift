@@ -17,18 +17,23 @@ extension MemoryState {
             switch query.mapping(from: position) {
             case .unknown: return confirmUnmapSlowly(range, of: space, thread)
             case .none:
-                return books.unmapConfirmed(space.identifier, AddressRange(position, range.upperBound))
+                return unmapConfirmed(space.identifier, AddressRange(position, range.upperBound))
             case .mapping(let mapping):
                 let start = max(position, min(mapping.lowerBound, range.upperBound))
                 let end = min(mapping.upperBound, range.upperBound)
-                if position < start { books.unmapConfirmed(space.identifier, AddressRange(position, start)) }
+                if position < start { unmapConfirmed(space.identifier, AddressRange(position, start)) }
                 // What the kernel cannot tell stays owed: an install finds out.
                 if start < end, space.uffd.isRegistered(start) == false {
-                    books.unmapConfirmed(space.identifier, AddressRange(start, end))
+                    unmapConfirmed(space.identifier, AddressRange(start, end))
                 }
                 position = end > start ? end : start
             }
         }
+    }
+
+    private mutating func unmapConfirmed(_ space: SpaceIdentifier, _ range: AddressRange) {
+        books.unmapConfirmed(space, range)
+        journal?.note(.unmapConfirmed(space, range))
     }
 
     /// By VmFlags, for kernels before Linux 6.11: takes time in the number of all mappings.
@@ -38,12 +43,12 @@ extension MemoryState {
         for entry in maps where entry.details?.has("um") == true {
             guard let part = entry.range.intersection(range) else { continue }
             if position < part.lowerBound {
-                books.unmapConfirmed(space.identifier, AddressRange(position, part.lowerBound))
+                unmapConfirmed(space.identifier, AddressRange(position, part.lowerBound))
             }
             position = max(position, part.upperBound)
         }
         if position < range.upperBound {
-            books.unmapConfirmed(space.identifier, AddressRange(position, range.upperBound))
+            unmapConfirmed(space.identifier, AddressRange(position, range.upperBound))
         }
     }
 
@@ -70,7 +75,7 @@ extension MemoryState {
         let pages = guarded.lowerBound.pageNumber - install.address.pageNumber
         guard pages == 0 else { return Int(pages) }
         let page = AddressRange(install.address, VirtualAddress(install.address.rawValue + PageSize.base))
-        books.installed(install, .alreadyPresent)
+        installed(install, .alreadyPresent)
         try space.uffd.wake(page)
         ended(install.space, page)
         return install.count

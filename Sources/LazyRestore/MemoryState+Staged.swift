@@ -37,7 +37,7 @@ extension MemoryState {
                 digest.add(address: VirtualAddress((page + UInt64(index)) << 12), page: $0)
             }
         }
-        counted(digest)
+        counted(first, at: arrival.address, digest)
     }
 
     /// Whether nothing is done any more with the pre-copied pages of a block whose pages have all been taken.

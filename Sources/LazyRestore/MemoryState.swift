@@ -54,17 +54,53 @@ struct MemoryState: ~Copyable {
     let lookup: ThreadLookup
     /// Where guards are looked up, by space.
     var guardLookups: [SpaceIdentifier: GuardLookup] = [:]
+    /// Where everything is noted that somebody who takes over has to know.
+    let journal: RestoreJournal?
 
-    init(segments: [Segment], uffd: consuming Userfaultfd, pid: Int32, staged: PageStore? = nil) {
+    init(
+        segments: [Segment],
+        uffd: consuming Userfaultfd,
+        pid: Int32,
+        staged: PageStore? = nil,
+        journal: RestoreJournal? = nil
+    ) {
+        if let journal { for segment in segments { journal.note(segment) } }
+        self.init(
+            books: LazyPages(segments: segments),
+            spaces: [AddressSpaceHandle(.process, uffd)],
+            pid: pid,
+            journal: journal
+        )
         self.staged = staged
         hasPreCopyMap = staged == nil
-        books = LazyPages(segments: segments)
-        spaces = [AddressSpaceHandle(.process, uffd)]
+    }
+
+    /// With books that have been kept already.
+    init(
+        books: consuming LazyPages,
+        spaces: [AddressSpaceHandle],
+        digest: PageDigest = PageDigest(),
+        pid: Int32,
+        journal: RestoreJournal?
+    ) {
+        self.books = books
+        self.spaces = spaces
+        self.digest = digest
+        self.journal = journal
+        hasPreCopyMap = true
         threads[.process] = pid
         lookup = ThreadLookup(pid: pid)
         faults.reserveCapacity(UserfaultEvents.capacity * 16)
         deferred.reserveCapacity(UserfaultEvents.capacity * 16)
         requests.reserveCapacity(UserfaultEvents.capacity * 16)
+    }
+
+    /// What was agreed on the userfaultfds.
+    var features: UserfaultFeatures { spaces.first?.uffd.features ?? [] }
+
+    /// The userfaultfds of all spaces, with their numbers.
+    var userfaultfds: [(space: SpaceIdentifier, descriptor: Int32)] {
+        spaces.map { ($0.identifier, $0.uffd.descriptor) }
     }
 
     /// Whether every page is where it belongs and is counted.
@@ -143,13 +179,17 @@ extension MemoryState {
         // A child that is forked meanwhile is appended, and read as well.
         while index < spaces.count {
             let space = spaces[index]
-            while try space.uffd.readEvents(into: events) > 0 {
+            while try readEvents(of: space) > 0 {
                 for number in 0..<events.count { try enter(events[number], of: space) }
                 // The kernel fills the buffer as far as there are messages (userfaultfd_read in fs/userfaultfd.c).
                 if events.count < UserfaultEvents.capacity { break }
             }
             index += 1
         }
+    }
+
+    private func readEvents(of space: AddressSpaceHandle) throws(SystemCallError) -> Int {
+        try space.uffd.readEvents(into: events, noting: journal?.events, space: space.identifier.number)
     }
 
     private mutating func enter(_ event: UserfaultEvent, of space: AddressSpaceHandle) throws(SystemCallError) {
@@ -241,11 +281,23 @@ extension MemoryState {
     }
 
     mutating func gone(_ space: AddressSpaceHandle) {
-        books.spaceEnded(space.identifier)
+        ended(space.identifier)
         stalls.spaceEnded(space.identifier.number, now: MonotonicTime.now.nanoseconds)
         spaces.removeAll { $0.identifier == space.identifier }
         threads[space.identifier] = nil
         guardLookups[space.identifier] = nil
+    }
+
+    /// An address space is gone.
+    mutating func ended(_ space: SpaceIdentifier) {
+        books.spaceEnded(space)
+        journal?.note(.spaceEnded(space))
+    }
+
+    /// The kernel answered an install.
+    mutating func installed(_ install: Install, _ outcome: InstallOutcome) {
+        guard let settled = books.installed(install, outcome) else { return }
+        journal?.note(.settled(install.space, settled))
     }
 
     func handle(of identifier: SpaceIdentifier) -> AddressSpaceHandle? {
@@ -269,7 +321,10 @@ extension MemoryState {
     /// A part of the page map came.
     mutating func mapArrived(_ runs: [PageRun], isLast: Bool) throws(LazyPagesError) {
         try books.pageMapArrived(runs)
-        if isLast { try books.pageMapCompleted() }
+        if let journal { for run in runs { journal.note(.pageMapArrived(run)) } }
+        guard isLast else { return }
+        try books.pageMapCompleted()
+        journal?.note(.pageMapCompleted)
     }
 
     /// Pages came; then ask ``installSome(of:from:limit:)`` until it is done.
@@ -291,7 +346,7 @@ extension MemoryState {
         var tries = 0
         while let install = books.nextInstall(of: arrival, limit: limit) {
             guard let space = handle(of: install.space) else {
-                books.spaceEnded(install.space)
+                ended(install.space)
                 continue
             }
             let end = VirtualAddress(install.address.rawValue + UInt64(install.count) << 12)
@@ -312,11 +367,11 @@ extension MemoryState {
                 )
             switch outcome {
             case .installed:
-                books.installed(install, .installed(install.count))
+                installed(install, .installed(install.count))
                 ended(install.space, range)
                 return .more
             case .partial(let pages):
-                books.installed(install, .installed(pages))
+                installed(install, .installed(pages))
                 ended(
                     install.space,
                     AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + UInt64(pages) << 12))
@@ -324,7 +379,7 @@ extension MemoryState {
             case .alreadyPresent:
                 let page = AddressRange(range.lowerBound, VirtualAddress(range.lowerBound.rawValue + PageSize.base))
                 try space.uffd.wake(page)
-                books.installed(install, .alreadyPresent)
+                installed(install, .alreadyPresent)
                 ended(install.space, page)
             case .interrupted:
                 tries += 1
@@ -332,7 +387,7 @@ extension MemoryState {
                 Processor.yield()
                 _ = try service()
             case .vanished:
-                books.installed(install, .vanished)
+                installed(install, .vanished)
                 limit = 1
             case .targetGone: gone(space)
             }
@@ -341,8 +396,11 @@ extension MemoryState {
     }
 
     /// Counts pages that came for the first time; after they were installed, since nobody waits for that.
-    mutating func counted(_ pages: PageDigest) {
+    ///
+    /// Who takes over asks again for what has not been counted.
+    mutating func counted(_ first: FirstArrivals, at address: VirtualAddress, _ pages: PageDigest) {
         digest.add(pages)
+        journal?.note(.arrived(address, first), pages)
     }
 
     /// The source could not read pages that were asked for; they stay owed.

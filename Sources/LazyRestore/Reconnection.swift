@@ -178,6 +178,7 @@ extension MemoryState {
     /// What the source is to be told; a page map that has come in part is forgotten.
     mutating func holdings() -> Holdings {
         guard let missing = books.missingPages(withoutLocal: hasPreCopyMap) else {
+            journal?.note(.pageMapForgotten)
             return Holdings(pages: books.forgetPartialMap(), options: hasPreCopyMap ? .hasPreCopyMap : [])
         }
         return Holdings(pages: missing, options: hasPreCopyMap ? [.hasMap, .hasPreCopyMap] : .hasMap)

@@ -39,6 +39,8 @@ public struct RestoreOptions: Sendable {
     public var attached = true
     /// How long a fault thread looks for the next fault before it sleeps; nil for what suits the number of CPUs.
     public var spin: Duration?
+    /// Whether this program is started again with the same arguments when it dies with pages owed (``Keeper``).
+    public var isKept = false
     /// How long a connection may take to come about.
     public var connectTimeout = Duration.seconds(10)
     /// How long the page server may take to freeze the process, and each answer after that.

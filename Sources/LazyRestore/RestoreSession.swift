@@ -3,6 +3,7 @@ internal import FrameTransport
 internal import LinuxSystem
 public import Logging
 public import Reporting
+public import Userfaultfd
 
 /// The destination's half of a move: connect, build, ask for the grant, run, serve faults, drain, complete.
 public struct RestoreSession {
@@ -26,26 +27,62 @@ public struct RestoreSession {
     public func run() -> (outcome: Outcome, statistics: SessionStatistics) {
         let conversation: DestinationConversation
         do throws(SystemCallError) {
-            // Before keys are loaded: the guardian keeps a copy of this process's memory.
+            // Before keys are loaded: both keep a copy of this process's memory.
             let guardian = try Guardian()
-            let signals = try SignalDescriptor([
-                .interrupt, .terminate, .hangup, .quit, .user1, .user2, .windowChange,
-            ])
-            conversation = DestinationConversation(
-                options: options,
-                callbacks: callbacks,
-                loop: try ControlLoop(signals: signals, sendTimeout: .seconds(30)),
-                guardian: guardian,
-                shared: try RestoreShared(),
-                status: status,
-                logger: logger
-            )
+            let journal = options.isKept ? try EventJournal() : nil
+            conversation = try makeConversation(options, guardian, journal)
         } catch {
-            let failure = SessionFailure(.systemCall, "\(error)")
-            status.report(.failed(code: failure.code.rawValue, message: failure.message))
-            return (Outcome(failure), SessionStatistics())
+            return failed(error)
         }
         let outcome = conversation.run()
         return (outcome, conversation.statistics)
+    }
+
+    /// Serves the process of a restorer that has died, from its journal; as ``run()``, detached.
+    public func takeOver(_ journal: EventJournal) -> (outcome: Outcome, statistics: SessionStatistics) {
+        var options = options
+        options.attached = false
+        options.tracked = false
+        let conversation: DestinationConversation
+        do throws(SystemCallError) {
+            let known = journal.facts.guardian
+            let channel = try OwnedDescriptor.adoptInherited(known.channel)
+            let guardian = Guardian(adopting: channel, pid: known.pid)
+            conversation = try makeConversation(options, guardian, journal)
+            // From now on the keeper of this program is the one who sees it die.
+            conversation.keeper?.replaceParent()
+        } catch {
+            return failed(error)
+        }
+        let outcome = conversation.takeOver()
+        return (outcome, conversation.statistics)
+    }
+
+    private func makeConversation(
+        _ options: RestoreOptions,
+        _ guardian: Guardian,
+        _ journal: EventJournal?
+    ) throws(SystemCallError) -> DestinationConversation {
+        let keeper = try journal.map { journal throws(SystemCallError) in try Keeper(over: journal) }
+        let signals = try SignalDescriptor([
+            .interrupt, .terminate, .hangup, .quit, .user1, .user2, .windowChange,
+        ])
+        return DestinationConversation(
+            options: options,
+            callbacks: callbacks,
+            loop: try ControlLoop(signals: signals, sendTimeout: .seconds(30)),
+            guardian: guardian,
+            journal: journal,
+            keeper: keeper,
+            shared: try RestoreShared(),
+            status: status,
+            logger: logger
+        )
+    }
+
+    private func failed(_ error: SystemCallError) -> (outcome: Outcome, statistics: SessionStatistics) {
+        let failure = SessionFailure(.systemCall, "\(error)")
+        status.report(.failed(code: failure.code.rawValue, message: failure.message))
+        return (Outcome(failure), SessionStatistics())
     }
 }

@@ -137,6 +137,14 @@ extension RestoreShared {
         }
     }
 
+    /// The process runs already, and its connections ended with the restorer that has died.
+    func copyWasTakenOver() {
+        state.withLock { state in
+            state.copy = .runs
+            state.mayReconnect = true
+        }
+    }
+
     /// Letting the process go may wait for a page, and none has come for too long.
     func giveUpRelease() {
         state.withLock { state in

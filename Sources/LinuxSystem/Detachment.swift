@@ -19,12 +19,8 @@ public enum Detachment {
     ///
     /// Found once: the variable is removed, so that no child of ours takes itself for it.
     public static func takeReport() -> Report? {
-        // SAFETY: called before the first thread, so nobody changes the environment meanwhile; the text is copied.
-        guard let text = unsafe getenv(variable), let number = unsafe Int32(String(cString: text)) else { return nil }
-        // SAFETY: as above.
-        unsafe unsetenv(variable)
-        guard fcntl(number, F_SETFD, FD_CLOEXEC) == 0 else { return nil }
-        return Report(descriptor: OwnedDescriptor(adopting: number))
+        guard let descriptor = OwnedDescriptor.inherited(by: variable) else { return nil }
+        return Report(descriptor: descriptor)
     }
 
     /// Starts the same command again in a session of its own and waits for its report.
@@ -75,5 +71,29 @@ public enum Detachment {
             // SAFETY: one byte that lives through the call. A first self that has been killed needs no report.
             _ = unsafe write(descriptor.rawValue, &code, 1)
         }
+    }
+}
+
+extension OwnedDescriptor {
+    /// The descriptor whose number an environment variable says; nil without one.
+    ///
+    /// Found once: the variable is removed, so that no child of ours takes itself for the one who is meant. The descriptor is
+    /// close-on-exec from then on.
+    public static func inherited(by variable: String) -> OwnedDescriptor? {
+        // SAFETY: called before the first thread, so nobody changes the environment meanwhile; the text is copied.
+        guard let text = unsafe getenv(variable), let number = unsafe Int32(String(cString: text)) else { return nil }
+        // SAFETY: as above.
+        unsafe unsetenv(variable)
+        // Started by /proc/self/exe this program would be called "exe" by ps(1).
+        _ = unsafe clinux_set_thread_name("thaw")
+        return try? adoptInherited(number)
+    }
+
+    /// Takes over a descriptor that this program has inherited, and makes it close-on-exec.
+    ///
+    /// - Throws: ``SystemCallError`` with EBADF when there is none of that number.
+    public static func adoptInherited(_ number: Int32) throws(SystemCallError) -> OwnedDescriptor {
+        try systemCall("fcntl", operand: "descriptor \(number)") { fcntl(number, F_SETFD, FD_CLOEXEC) }
+        return OwnedDescriptor(adopting: number)
     }
 }

@@ -19,6 +19,11 @@ public struct MemoryFile: ~Copyable, Sendable {
         file = OwnedDescriptor(adopting: try checked("memfd_create", unsafe clinux_memfd_create(name)))
     }
 
+    /// Takes over a file that somebody else has made and may have written to: it is mapped from its beginning.
+    public init(adopting descriptor: consuming OwnedDescriptor) {
+        file = descriptor
+    }
+
     /// The descriptor, to lend.
     public var descriptor: Int32 { file.rawValue }
 

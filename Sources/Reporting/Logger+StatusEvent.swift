@@ -13,6 +13,8 @@ extension Logger {
         case .granted: notice("The destination may let its copy run; this process stays frozen")
         case .running(let pid): notice("The process runs", metadata: ["pid": "\(pid)"])
         case .lost: warning("The other side is gone")
+        case .tookOver(let pid):
+            warning("The restorer of the process had died; this one has taken over", metadata: ["process.id": "\(pid)"])
         case .resumed: notice("The other side is back")
         case .resident: notice("Every page is there")
         case .complete(let pages, let digest):

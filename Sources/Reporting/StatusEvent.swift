@@ -18,6 +18,8 @@ public enum StatusEvent: Sendable, Equatable {
     case lost
     /// The other side is back.
     case resumed
+    /// The restorer of this process had died, and another one has taken over.
+    case tookOver(pid: Int32)
     /// Every page is installed.
     case resident
     /// Count and digest of the pages were equal on both sides.
@@ -45,6 +47,7 @@ public enum StatusEvent: Sendable, Equatable {
         case .running(let pid): Self.state("running", .init("pid", .integer(Int64(pid))))
         case .lost: Self.state("lost")
         case .resumed: Self.state("resumed")
+        case .tookOver(let pid): Self.state("taken-over", .init("pid", .integer(Int64(pid))))
         case .resident: Self.state("resident")
         case .complete(let pages, let digest):
             Self.state("complete", .init("pages", .unsigned(pages)), .init("digest", .text(digest)))

@@ -264,12 +264,21 @@ public struct Userfaultfd: ~Copyable, Sendable {
     ///
     /// Events of the address space come before faults that follow them; the process waits at a fork, a move and an unmap until
     /// their message has been read.
+    /// - Parameters:
+    ///   - events: where they are from then on.
+    ///   - journal: notes those that are no page faults before this returns.
+    ///   - space: of whom the journal notes them.
     /// - Returns: How many were read; 0 when there is none.
-    public func readEvents(into events: UserfaultEvents) throws(SystemCallError) -> Int {
+    public func readEvents(
+        into events: UserfaultEvents,
+        noting journal: EventJournal? = nil,
+        space: UInt32 = 0
+    ) throws(SystemCallError) -> Int {
         let number = descriptor
         events.count = 0
         // SAFETY: the kernel fills at most `capacity` messages of the array's own storage during the closure.
         let result = unsafe events.bytes.withUnsafeMutableBytes { buffer -> Int64 in
+            if let journal { return unsafe journal.read(number, space: space, into: buffer) }
             guard let start = buffer.baseAddress else { return 0 }
             return unsafe clinux_uffd_read(number, start, UserfaultEvents.capacity)
         }

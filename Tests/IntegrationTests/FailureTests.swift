@@ -120,14 +120,14 @@ struct FailureTests {
         }
     }
 
-    @Test func restorerKilledAfterTheGrantLeavesNoZerosAndAFrozenSource() throws {
+    @Test func restorerAndKeeperKilledAfterTheGrantLeaveNoZerosAndAFrozenSource() throws {
         try withMovableVictim("carried", ["large", "anonymous"]) { victim in
             let move = try Move(of: victim.pid)
             let copy = try move.waitUntilRunning()
             try victim.tell("go")
-            move.restorer.signal(9)
+            move.killRestorerAndKeeper()
             try move.restorer.waitForExit()
-            // Its second holder ends the copy rather than let it read zeros.
+            // The guardian ends the copy rather than let it read zeros.
             try wait(for: "the copy to end") { !processIsAlive(copy) }
             #expect(!victim.lines.contains { $0.hasPrefix("wrong") }, "\(victim.lines)")
             if victim.lines.contains(where: { $0.hasPrefix("ok") }) {

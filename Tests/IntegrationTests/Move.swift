@@ -44,6 +44,7 @@ final class Move {
     }
 
     deinit {
+        killRestorerAndKeeper()
         restorer.end()
         if let copy, copyIsOurs, processIsAlive(copy) { kill(copy, SIGKILL) }
         server.end()
@@ -94,6 +95,11 @@ final class Move {
         }
         let ending = try server.waitForExit()
         guard ending == .exited(status) else { throw TestFailure("the page server: \(ending); \(server.report())") }
+    }
+
+    /// Ends the restorer, and nobody takes over.
+    func killRestorerAndKeeper() {
+        if let crew = try? Crew(of: restorer.pid) { crew.kill() } else { restorer.signal(9) }
     }
 
     /// The copy is somebody else's to end.

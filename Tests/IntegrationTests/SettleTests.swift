@@ -37,7 +37,7 @@ struct SettleTests {
             #expect(early.ending == .exited(78), "\(early)")
             move.server.signal(9)
             try move.server.waitForExit()
-            move.restorer.signal(9)
+            move.killRestorerAndKeeper()
             try move.restorer.waitForExit()
             try wait(for: "the copy to end") { !processIsAlive(copy) }
             try wait(for: "the stop") { processState(victim.pid) == "T" }

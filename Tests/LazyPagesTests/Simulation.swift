@@ -28,7 +28,7 @@ struct Simulation: ~Copyable {
     private let preCopied: PageSet
     private var preCopyPieces: [[PageRun]]
     /// Pre-copied pages that are being installed.
-    private var locals: [Arrival] = []
+    private var locals: [Hand] = []
 
     private enum Reply {
         case pages(Arrival)
@@ -36,8 +36,23 @@ struct Simulation: ~Copyable {
     }
 
     // The two receiving threads of the driver: what each has in its buffer.
-    private var inHand: [Arrival?] = [nil, nil]
-    private var singly = [false, false]
+    private var inHand: [Hand?] = [nil, nil]
+    private let segments: [Segment]
+    private var journal: [Journaled] = []
+    private(set) var deaths = 0
+
+    /// Pages that are being installed.
+    private struct Hand {
+        let arrival: Arrival
+        let first: FirstArrivals
+        var singly = false
+    }
+
+    /// What another driver has to know when this one dies.
+    private enum Journaled {
+        case step(BooksStep)
+        case event(FakeSpace.Event, SpaceIdentifier)
+    }
 
     init(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
@@ -70,6 +85,7 @@ struct Simulation: ~Copyable {
             }
             start += count
         }
+        self.segments = segments
         self.machine = LazyPages(segments: segments)
         self.spaces = [.process: FakeSpace(pages: pages)]
         self.existing = existing
@@ -114,6 +130,7 @@ struct Simulation: ~Copyable {
         case 75..<84: try receive(onFault: false)
         case 84..<90: try installPreCopied()
         case 90: try installGuards()
+        case 91 where random.one(in: 4): try die()
         default: settleKernel(all: false)
         }
     }
@@ -278,11 +295,14 @@ struct Simulation: ~Copyable {
     private mutating func readEvents(_ identifier: SpaceIdentifier, _ space: FakeSpace) throws -> Bool {
         guard !space.hasEnded else {
             machine.spaceEnded(identifier)
+            journal.append(.step(.spaceEnded(identifier)))
             spaces[identifier] = nil
             return false
         }
         while !space.events.isEmpty {
-            switch space.events.removeFirst() {
+            let event = space.events.removeFirst()
+            journal.append(.event(event, identifier))
+            switch event {
             case .remove(let range):
                 machine.removed(identifier, AddressRange(pageNumbers: range))
                 space.zaps.append(range)
@@ -291,7 +311,9 @@ struct Simulation: ~Copyable {
             case .unmap(let range):
                 if machine.unmapped(identifier, AddressRange(pageNumbers: range)) == .confirm {
                     for page in range where space.pages[page]?.isRegistered != true {
-                        machine.unmapConfirmed(identifier, AddressRange(pageNumbers: page..<page + 1))
+                        let part = AddressRange(pageNumbers: page..<page + 1)
+                        machine.unmapConfirmed(identifier, part)
+                        journal.append(.step(.unmapConfirmed(identifier, part)))
                     }
                 }
                 try space.wake(range)
@@ -347,6 +369,7 @@ struct Simulation: ~Copyable {
             while let range = machine.nextPendingGuards(of: identifier) {
                 try space.installGuards(range.pageNumbers)
                 machine.guardsInstalled(identifier, range)
+                journal.append(.step(.guardsInstalled(identifier, range)))
                 try space.wake(range.pageNumbers)
             }
         }
@@ -357,20 +380,18 @@ struct Simulation: ~Copyable {
         let thread = onFault ? 0 : 1
         if inHand[thread] == nil {
             guard let arrival = onFault ? try nextReply() : try nextFromBulk() else { return }
-            inHand[thread] = arrival
-            singly[thread] = false
-            try enter(arrival)
+            inHand[thread] = Hand(arrival: arrival, first: try machine.pagesArrived(arrival))
         }
-        guard let arrival = inHand[thread] else { return }
-        var one = singly[thread]
-        if try install(arrival, &one) { inHand[thread] = nil }
-        singly[thread] = one
+        guard var hand = inHand[thread] else { return }
+        inHand[thread] = try install(&hand) ? nil : hand
     }
 
-    private mutating func enter(_ arrival: Arrival) throws {
-        let first = try machine.pagesArrived(arrival)
-        for index in 0..<Int(arrival.count) where first.contains(index) {
-            let page = arrival.address.pageNumber + UInt64(index)
+    /// Counts what has been installed: who takes over asks for the rest.
+    private mutating func count(_ hand: Hand) throws {
+        guard hand.first.count > 0 else { return }
+        journal.append(.step(.arrived(hand.arrival.address, hand.first)))
+        for index in 0..<Int(hand.arrival.count) where hand.first.contains(index) {
+            let page = hand.arrival.address.pageNumber + UInt64(index)
             guard counted.insert(page) else { throw Violation("page \(page) is counted twice") }
         }
     }
@@ -378,8 +399,7 @@ struct Simulation: ~Copyable {
     private mutating func takeLocally(_ pages: Range<UInt64>) throws {
         let address = VirtualAddress(pageNumber: pages.lowerBound)
         let arrival = Arrival(address: address, count: UInt32(pages.count), content: .data)
-        try enter(arrival)
-        locals.append(arrival)
+        locals.append(Hand(arrival: arrival, first: try machine.pagesArrived(arrival)))
     }
 
     /// The thread that installs what was pre-copied, and faults that found their page so.
@@ -389,30 +409,75 @@ struct Simulation: ~Copyable {
             guard let run = machine.nextLocalRun(from: 0, limit: limit) else { return }
             try takeLocally(run)
         }
-        guard let arrival = locals.first else { return }
-        var one = random.one(in: 3)
-        if try install(arrival, &one) { locals.removeFirst() }
+        guard !locals.isEmpty else { return }
+        var hand = locals.removeFirst()
+        hand.singly = random.one(in: 3)
+        if try !install(&hand) { locals.insert(hand, at: 0) }
     }
 
     /// False when the driver let go of the lock in between.
-    private mutating func install(_ arrival: Arrival, _ singly: inout Bool) throws -> Bool {
+    private mutating func install(_ hand: inout Hand) throws -> Bool {
+        let arrival = hand.arrival
         for (identifier, space) in spaces { try readEvents(identifier, space) }
-        while let install = machine.nextInstall(of: arrival, limit: singly ? 1 : 64) {
+        while let install = machine.nextInstall(of: arrival, limit: hand.singly ? 1 : 64) {
             guard let space = spaces[install.space] else { throw Violation("an install into \(install.space)") }
             let source = arrival.address.pageNumber + UInt64(install.offset)
             let outcome = try space.install(at: install.address.pageNumber, count: install.count) {
                 install.isZeros ? .zeros : .source(source + UInt64($0))
             }
-            machine.installed(install, outcome)
+            if let settled = machine.installed(install, outcome) {
+                journal.append(.step(.settled(install.space, settled)))
+            }
             switch outcome {
             case .installed(0): return false  // EAGAIN: let go of the lock, go on later.
             case .installed: break
             case .alreadyPresent: try space.wake(install.address.pageNumber..<install.address.pageNumber + 1)
-            case .vanished: singly = true
+            case .vanished: hand.singly = true
             }
             if random.one(in: 4) { return false }
         }
+        try count(hand)
         return true
+    }
+
+    // MARK: Another driver
+
+    /// The driver dies with all it had in hand, and another one takes over from the journal.
+    private mutating func die() throws {
+        deaths += 1
+        machine = try replayed()
+        requests = []
+        replies = []
+        inHand = [nil, nil]
+        locals = []
+        for space in spaces.values { try space.wake(0..<UInt64.max) }
+        // The source sends what is missing; what was pre-copied is gone with the driver.
+        preCopyPieces = []
+        if let missing = machine.missingPages(withoutLocal: true) {
+            unsent = missing
+        } else {
+            journal.append(.step(.pageMapForgotten))
+            unsent = existing
+            unsent.subtract(machine.forgetPartialMap())
+            mapPieces = Self.pieces(of: existing, &random)
+            guardPieces = guardsAtSource.isEmpty ? [] : Self.pieces(of: guardsAtSource, &random)
+        }
+    }
+
+    private func replayed() throws -> LazyPages {
+        var books = LazyPages(segments: segments)
+        for entry in journal {
+            switch entry {
+            case .step(let step): try books.replay(step)
+            case .event(.remove(let range), let space): books.removed(space, AddressRange(pageNumbers: range))
+            case .event(.unmap(let range), let space): _ = books.unmapped(space, AddressRange(pageNumbers: range))
+            case .event(.remap(let from, let to, let count), let space):
+                let (old, new) = (VirtualAddress(pageNumber: from), VirtualAddress(pageNumber: to))
+                books.remapped(space, from: old, to: new, length: count * PageSize.base)
+            case .event(.fork, let space): _ = books.forked(space)
+            }
+        }
+        return books
     }
 
     // MARK: The source
@@ -450,6 +515,7 @@ struct Simulation: ~Copyable {
         case .pages(let arrival): return arrival
         case .guards(let run):
             try machine.requestMetGuards(run)
+            journal.append(.step(.guardsArrived(run)))
             return nil
         }
     }
@@ -457,12 +523,18 @@ struct Simulation: ~Copyable {
     /// The next frame of the bulk connection: the page map first, then what nobody asked for.
     private mutating func nextFromBulk() throws -> Arrival? {
         if !guardPieces.isEmpty, mapPieces.count == 1 || random.one(in: 2) {
-            try machine.guardsArrived(guardPieces.removeFirst())
+            let runs = guardPieces.removeFirst()
+            try machine.guardsArrived(runs)
+            for run in runs { journal.append(.step(.guardsArrived(run))) }
             return nil
         }
         guard mapPieces.isEmpty else {
-            try machine.pageMapArrived(mapPieces.removeFirst())
-            if mapPieces.isEmpty { try machine.pageMapCompleted() }
+            let runs = mapPieces.removeFirst()
+            try machine.pageMapArrived(runs)
+            for run in runs { journal.append(.step(.pageMapArrived(run))) }
+            guard mapPieces.isEmpty else { return nil }
+            try machine.pageMapCompleted()
+            journal.append(.step(.pageMapCompleted))
             return nil
         }
         guard preCopyPieces.isEmpty else {

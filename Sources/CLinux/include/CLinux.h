@@ -5,6 +5,7 @@
 
 #include "clinux_daemon.h"
 #include "clinux_guardian.h"
+#include "clinux_keeper.h"
 #include "clinux_file.h"
 #include "clinux_pagemap.h"
 #include "clinux_privilege.h"

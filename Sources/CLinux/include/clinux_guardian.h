@@ -32,3 +32,7 @@ int clinux_guardian_tell(int channel, enum clinux_guardian_message message, int 
 
 /// Nothing is owed any more: the guardian closes everything and ends. Returns 0 when it has, or -errno.
 int clinux_guardian_release(int channel);
+
+/// Takes the channel over from a caller that has died: answers that it has not read are thrown away. Returns 0, or -errno; -EPIPE when
+/// the guardian is gone.
+int clinux_guardian_greet(int channel);

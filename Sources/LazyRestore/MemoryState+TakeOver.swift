@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LazyPages
+internal import LinuxSystem
+internal import Paging
+internal import Reporting
+internal import Userfaultfd
+
+/// The books of a restorer that has died, made anew from its journal.
+private struct ReplayedBooks: ~Copyable {
+    var books: LazyPages
+    /// Of the spaces that have lived; a number may have come to mean another descriptor when its space had ended.
+    var userfaultfds: [SpaceIdentifier: Int32]
+    var digest = PageDigest()
+    /// Unmappings that the dead one may not have looked at any more.
+    var unconfirmed: [(SpaceIdentifier, AddressRange)] = []
+
+    init(_ journal: RestoreJournal, process userfaultfd: Int32) throws {
+        let count = journal.events.count
+        var segments: [Segment] = []
+        var index: UInt64 = 0
+        while index < count, case .segment(let segment) = journal.entry(index) {
+            segments.append(segment)
+            index += 1
+        }
+        books = LazyPages(segments: segments)
+        userfaultfds = [.process: userfaultfd]
+        while index < count {
+            guard let entry = journal.entry(index) else {
+                throw SessionFailure(.bug, "the journal of the restorer that has died has an unknown entry")
+            }
+            try replay(entry)
+            index += 1
+        }
+    }
+
+    private mutating func replay(_ entry: RestoreJournal.Entry) throws {
+        switch entry {
+        case .segment: throw SessionFailure(.bug, "the journal of the restorer that has died is out of order")
+        case .step(let step, let added):
+            try books.replay(step)
+            digest.add(added)
+        case .event(let event, let space): try replay(event, of: space)
+        }
+    }
+
+    private mutating func replay(_ event: UserfaultEvent, of space: SpaceIdentifier) throws {
+        switch event {
+        case .pageFault: return
+        case .fork(let descriptor): if let child = books.forked(space) { userfaultfds[child] = descriptor }
+        case .remap(let from, let to, let byteCount):
+            books.remapped(space, from: from, to: to, length: byteCount)
+        case .remove(let range): books.removed(space, range)
+        case .unmap(let range): if books.unmapped(space, range) == .confirm { unconfirmed.append((space, range)) }
+        case .unknown(let number): throw SystemCallError("read", .invalid, operand: "userfaultfd: event \(number)")
+        }
+    }
+}
+
+extension MemoryState {
+    /// Everything that can be mapped; the kernel refuses addresses below the first ones.
+    private static let addressSpace = AddressRange(VirtualAddress(1 << 20), VirtualAddress(0x7fff_ffff_f000))
+
+    /// Takes over what a restorer has left that has died: its userfaultfds, and the books as they were.
+    ///
+    /// What was pre-copied and not installed is asked for again. Threads that wait fault again, since nobody else knows of them.
+    static func takingOver(_ journal: RestoreJournal) throws -> sending MemoryState {
+        let facts = journal.events.facts
+        let replayed = try ReplayedBooks(journal, process: facts.userfaultfd)
+        let userfaultfds = replayed.userfaultfds
+        var spaces: [AddressSpaceHandle] = []
+        for space in replayed.books.livingSpaces {
+            guard let number = userfaultfds[space] else { continue }
+            let owned = try OwnedDescriptor.adoptInherited(number)
+            spaces.append(AddressSpaceHandle(space, Userfaultfd.adoptAgreed(owned, features: facts.features)))
+        }
+        let (unconfirmed, digest) = (replayed.unconfirmed, replayed.digest)
+        var state = MemoryState(
+            books: replayed.books,
+            spaces: spaces,
+            digest: digest,
+            pid: facts.pid,
+            journal: journal
+        )
+        for (space, range) in unconfirmed {
+            if let handle = state.handle(of: space) { state.confirmUnmap(range, of: handle) }
+        }
+        for space in spaces { try space.uffd.wake(addressSpace) }
+        return state
+    }
+}

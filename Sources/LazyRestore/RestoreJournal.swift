@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+internal import LazyPages
+internal import LinuxSystem
+internal import Paging
+internal import Userfaultfd
+
+/// Notes every step of the books where it outlives this program: who takes over replays them.
+///
+/// Of one session; used under the lock of the memory.
+struct RestoreJournal: Sendable {
+    /// Kinds of records; the numbers are read by another process, which is the same program.
+    private enum Kind: UInt8 {
+        case segment = 1
+        case pageMapArrived, pageMapCompleted, pageMapForgotten, guardsArrived, guardsInstalled, unmapConfirmed
+        case spaceEnded, settled, arrived
+    }
+
+    /// What was noted.
+    enum Entry {
+        /// A lazy mapping; all of them come first.
+        case segment(Segment)
+        /// A message of the userfaultfd of a space.
+        case event(UserfaultEvent, SpaceIdentifier)
+        /// A step of the books; what arrived carries what it adds to the digest.
+        case step(BooksStep, PageDigest)
+    }
+
+    let events: EventJournal
+
+    func note(_ segment: Segment) {
+        events.add(
+            JournalRecord(
+                kind: Kind.segment.rawValue,
+                segment.start,
+                segment.count,
+                segment.isInherited ? 1 : 0
+            )
+        )
+    }
+
+    func note(_ step: BooksStep, _ digest: PageDigest = PageDigest()) {
+        let record: JournalRecord =
+            switch step {
+            case .pageMapArrived(let run): Self.record(.pageMapArrived, run)
+            case .pageMapCompleted: JournalRecord(kind: Kind.pageMapCompleted.rawValue)
+            case .pageMapForgotten: JournalRecord(kind: Kind.pageMapForgotten.rawValue)
+            case .guardsArrived(let run): Self.record(.guardsArrived, run)
+            case .guardsInstalled(let space, let range): Self.record(.guardsInstalled, space, range)
+            case .unmapConfirmed(let space, let range): Self.record(.unmapConfirmed, space, range)
+            case .spaceEnded(let space): JournalRecord(kind: Kind.spaceEnded.rawValue, space: space.number)
+            case .settled(let space, let settled):
+                JournalRecord(kind: Kind.settled.rawValue, space: space.number, settled.first, settled.count)
+            case .arrived(let address, let first):
+                JournalRecord(
+                    kind: Kind.arrived.rawValue,
+                    address.rawValue,
+                    first.bits,
+                    digest.value.high,
+                    digest.value.low
+                )
+            }
+        events.add(record)
+    }
+
+    private static func record(_ kind: Kind, _ run: PageRun) -> JournalRecord {
+        JournalRecord(kind: kind.rawValue, run.address.rawValue, run.count)
+    }
+
+    private static func record(_ kind: Kind, _ space: SpaceIdentifier, _ range: AddressRange) -> JournalRecord {
+        JournalRecord(kind: kind.rawValue, space: space.number, range.lowerBound.rawValue, range.upperBound.rawValue)
+    }
+
+    /// An entry; nil for one that this program does not know.
+    func entry(_ index: UInt64) -> Entry? {
+        switch events[index] {
+        case .event(let event, let space): .event(event, SpaceIdentifier(number: space))
+        case .record(let record): Self.decode(record)
+        }
+    }
+
+    private static func decode(_ record: JournalRecord) -> Entry? {
+        let space = SpaceIdentifier(number: record.space)
+        let run = PageRun(address: VirtualAddress(record.first), count: record.second)
+        switch Kind(rawValue: record.kind) {
+        case nil: return nil
+        case .segment:
+            let pages = record.first..<record.first + record.second
+            return .segment(Segment(AddressRange(pageNumbers: pages), isInherited: record.third == 1))
+        case .pageMapArrived: return .step(.pageMapArrived(run), PageDigest())
+        case .pageMapCompleted: return .step(.pageMapCompleted, PageDigest())
+        case .pageMapForgotten: return .step(.pageMapForgotten, PageDigest())
+        case .guardsArrived: return .step(.guardsArrived(run), PageDigest())
+        case .guardsInstalled: return .step(.guardsInstalled(space, range(of: record)), PageDigest())
+        case .unmapConfirmed: return .step(.unmapConfirmed(space, range(of: record)), PageDigest())
+        case .spaceEnded: return .step(.spaceEnded(space), PageDigest())
+        case .settled:
+            return .step(.settled(space, SettledPages(first: record.first, count: record.second)), PageDigest())
+        case .arrived:
+            let first = FirstArrivals(bits: record.second)
+            let digest = PageDigest(count: UInt64(first.count), high: record.third, low: record.fourth)
+            return .step(.arrived(VirtualAddress(record.first), first), digest)
+        }
+    }
+
+    private static func range(of record: JournalRecord) -> AddressRange {
+        AddressRange(VirtualAddress(record.first), VirtualAddress(record.second))
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import TestSupport
+import Testing
+
+/// A restorer that dies while pages are owed: another one takes over, and every byte is right.
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+struct KeeperTests {
+    /// A move of which some pages have come and the rest does not before `release`.
+    private static func stalled(_ arguments: [String] = ["--new-pid-namespace"], after bytes: UInt64 = 4 << 20)
+        -> Move.Options
+    {
+        var options = Move.Options()
+        options.destination = arguments
+        options.stallsAfter = bytes
+        return options
+    }
+
+    /// Waits until the copy runs and nothing comes any more.
+    private func waitUntilStalled(_ move: Move) throws -> Int32 {
+        let copy = try move.waitUntilRunning()
+        let proxy = try #require(move.proxy)
+        try wait(for: "the stall") { proxy.cuts > 0 }
+        return copy
+    }
+
+    private func finish(_ move: Move, _ victim: MovableVictim, _ expected: String) throws {
+        try #require(move.proxy).cutAll()
+        try move.restorerEvents.wait(for: "resumed")
+        try move.waitUntilComplete()
+        let verdict = try victim.verdict()
+        #expect(verdict == expected)
+        #expect(try move.server.waitForExit() == .exited(0), "\(move.server.report())")
+    }
+
+    @Test(arguments: [[], ["--detach"], ["--track"]])
+    func anotherRestorerBringsTheRest(further: [String]) throws {
+        let arguments = ["--new-pid-namespace"] + further
+        try withMovableVictim("carried", ["anonymous", "heap", "fork", "remap", "stack"]) { victim in
+            let move = try Move(of: victim.pid, Self.stalled(arguments))
+            let copy = try waitUntilStalled(move)
+            if arguments.contains("--detach") { try move.restorer.waitForExit() }
+            let restorer = try Self.restorers(over: copy).first ?? move.restorer.pid
+            let crew = try Crew(of: restorer)
+            kill(restorer, SIGKILL)
+            try move.restorerEvents.wait(for: "taken-over")
+            #expect(processIsAlive(copy))
+            try finish(move, victim, "ok carried")
+            try crew.waitUntilGone()
+        }
+    }
+
+    /// Restorers that have a copy as their child, whether attached or daemons.
+    private static func restorers(over copy: Int32) throws -> [Int32] {
+        var pid = copy
+        for _ in 0..<3 {
+            guard let stat = try? readText("/proc/\(pid)/stat"),
+                let parent = stat.split(separator: ")").last?.split(separator: " ").dropFirst().first.flatMap({
+                    Int32($0)
+                })
+            else { return [] }
+            if (try? readText("/proc/\(parent)/comm")) == "thaw\n" { return [parent] }
+            pid = parent
+        }
+        return []
+    }
+
+    /// Whoever dies, one at a time, is replaced, and one dies after the other.
+    @Test func everyHelperMayDie() throws {
+        try withMovableVictim("carried", ["anonymous", "heap"]) { victim in
+            let move = try Move(of: victim.pid, Self.stalled())
+            let copy = try waitUntilStalled(move)
+            let crew = try Crew(of: move.restorer.pid)
+            let keeper = try #require(try crew.keeper())
+            kill(keeper, SIGKILL)
+            try wait(for: "another keeper") { try crew.keeper(otherThan: [keeper]) != nil }
+            let guardian = try #require(try Crew.guardian(of: move.restorer.pid))
+            kill(guardian, SIGKILL)
+            try wait(for: "another guardian") { try (Crew.guardian(of: move.restorer.pid) ?? guardian) != guardian }
+            move.restorer.signal(9)
+            try move.restorerEvents.wait(for: "taken-over")
+            let second = try #require(try crew.restorer())
+            // The one that has taken over, again, as soon as it has a keeper of its own.
+            kill(second, SIGKILL)
+            try move.restorerEvents.wait(for: "taken-over", after: 1)
+            let third = try #require(try crew.restorer(otherThan: [second]))
+            let last = try #require(try crew.keeper())
+            kill(last, SIGKILL)
+            try wait(for: "another keeper") { try crew.keeper(otherThan: [last]) != nil }
+            #expect(third != second && processIsAlive(copy))
+            try finish(move, victim, "ok carried")
+            try crew.waitUntilGone()
+        }
+    }
+
+    /// With nobody left to bring its pages the process is killed: it never reads zeros, and its source can be let go.
+    @Test func withTheKeeperDeadAsWellTheProcessIsKilled() throws {
+        try withMovableVictim("carried", ["anonymous", "heap"]) { victim in
+            let move = try Move(of: victim.pid, Self.stalled())
+            let copy = try waitUntilStalled(move)
+            let crew = try Crew(of: move.restorer.pid)
+            move.killRestorerAndKeeper()
+            try wait(for: "the copy to end") { !processIsAlive(copy) }
+            try crew.waitUntilGone()
+            #expect(!victim.lines.contains { $0.hasPrefix("wrong") || $0.hasPrefix("ok") }, "\(victim.lines)")
+            #expect(try "tT".contains(#require(processState(victim.pid))))
+        }
+    }
+
+    /// A process that changes its address space all the time, and restorers that die at any moment.
+    @Test(arguments: [UInt64(1), UInt64.random(in: 2..<1 << 32)])
+    func everyByteIsRightWhateverTheProcessDoesMeanwhile(seed: UInt64) throws {
+        try withMovableVictim("churn", ["\(seed % 1000)", "3", "6"]) { victim in
+            var random = SeededGenerator(seed: seed)
+            let move = try Move(of: victim.pid)
+            try move.waitUntilRunning()
+            let crew = try Crew(of: move.restorer.pid)
+            var dead: [Int32] = []
+            for number in 0..<4 {
+                usleep(UInt32.random(in: 0..<30_000, using: &random))
+                guard let restorer = try crew.restorer(otherThan: dead),
+                    !move.restorerEvents.names.contains("resident")
+                else { break }
+                kill(restorer, SIGKILL)
+                dead.append(restorer)
+                _ = try? move.restorerEvents.wait(for: "taken-over", after: number, within: .seconds(10))
+            }
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok churn", "seed \(seed), \(dead.count) died")
+            #expect(try move.server.waitForExit() == .exited(0), "seed \(seed): \(move.server.report())")
+            try crew.waitUntilGone()
+        }
+    }
+}
