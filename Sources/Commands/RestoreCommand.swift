@@ -78,7 +78,8 @@ struct RestoreCommand: ParsableCommand {
         name: .long,
         help: ArgumentHelp(
             "What becomes of the process when its source stays lost: wait (threads that need a page do), stop it until the "
-                + "source is back, or kill it and its descendants. The source is looked for all the same.",
+                + "source is back, poison what has not come (who touches it gets SIGBUS until the source is back), or kill it "
+                + "and its descendants. The source is looked for all the same.",
             valueName: "policy"
         )
     )
@@ -136,9 +137,6 @@ struct RestoreCommand: ParsableCommand {
     func validate() throws {
         guard port > 0 else { throw ValidationError("'--port' must be the port that the page server names.") }
         guard !address.isEmpty else { throw ValidationError("'--address' needs a name or an address.") }
-        guard onSourceLoss != .poison else {
-            throw ValidationError("'--on-source-loss poison' is not there yet; give 'stop' or 'kill'.")
-        }
         guard lossTimeout == nil || onSourceLoss != .wait else {
             throw ValidationError("'--loss-timeout' and '--on-source-loss wait' exclude each other.")
         }
@@ -261,16 +259,14 @@ struct RestoreCommand: ParsableCommand {
 enum OnSourceLoss: String, ExpressibleByArgument, CaseIterable, Sendable {
     case wait
     case stop
-    case kill
-    /// Reserved.
     case poison
-
-    static var allValueStrings: [String] { ["wait", "stop", "kill"] }
+    case kill
 
     var policy: SourceLossPolicy {
         switch self {
-        case .wait, .poison: .wait
+        case .wait: .wait
         case .stop: .stop
+        case .poison: .poison
         case .kill: .kill
         }
     }

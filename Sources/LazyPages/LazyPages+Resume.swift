@@ -32,4 +32,39 @@ extension LazyPages {
         map = PageSet()
         return early
     }
+
+    /// The first pages from `page` of the source on that a space is owed and that are not here: at most `limit` pages in one piece.
+    ///
+    /// Nothing before the page map is complete.
+    public func nextOwedRun(
+        of space: SpaceIdentifier,
+        from page: UInt64,
+        limit: UInt64
+    ) -> (source: Range<UInt64>, range: AddressRange)? {
+        guard isMapComplete, let index = index(of: space) else { return nil }
+        var position = page
+        while let run = spaces[index].owed.nextRun(from: position) {
+            position = run.upperBound
+            var rest = run
+            while let piece = spaces[index].segments.firstPiece(fromSource: rest) {
+                rest = piece.sourcePages.upperBound..<run.upperBound
+                guard let lacking = firstLacking(in: piece.sourcePages) else { continue }
+                let source = lacking.lowerBound..<min(lacking.upperBound, lacking.lowerBound + limit)
+                let start = piece.start + (source.lowerBound - piece.source)
+                return (source, AddressRange(pageNumbers: start..<start + UInt64(source.count)))
+            }
+        }
+        return nil
+    }
+
+    /// The first of these pages whose bytes were not pre-copied.
+    private func firstLacking(in pages: Range<UInt64>) -> Range<UInt64>? {
+        var position = pages.lowerBound
+        while position < pages.upperBound {
+            guard let here = local.nextRun(in: position..<pages.upperBound) else { return position..<pages.upperBound }
+            if position < here.lowerBound { return position..<here.lowerBound }
+            position = here.upperBound
+        }
+        return nil
+    }
 }

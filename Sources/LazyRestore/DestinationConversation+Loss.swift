@@ -29,10 +29,28 @@ extension DestinationConversation {
         switch options.onSourceLoss {
         case .wait: return
         case .stop: stop(process)
+        case .poison: poison(process)
         case .kill:
             logger.error("The process is killed: its source has been lost for too long")
             wasKilled = true
             killWithDescendants(process)
+        }
+    }
+
+    private func poison(_ process: ProcessDescriptor) {
+        do throws(SystemCallError) {
+            let poisoned = try memory?.with(.fault) { state throws(SystemCallError) in try state.poisonOwed() }
+            guard let pages = poisoned ?? nil else {
+                logger.warning("Pages cannot be poisoned here, or it is not known yet which exist; the process is stopped instead")
+                return stop(process)
+            }
+            logger.error(
+                "The process gets SIGBUS where it touches a page that has not come: its source has been lost for too long",
+                metadata: ["process.id": "\(statistics.pid)", "pages": "\(pages)"]
+            )
+        } catch {
+            logger.error("Pages could not be poisoned; the process is stopped", metadata: ["reason": "\(error)"])
+            stop(process)
         }
     }
 

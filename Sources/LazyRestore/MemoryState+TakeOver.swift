@@ -11,6 +11,7 @@ private struct ReplayedBooks: ~Copyable {
     /// Of the spaces that have lived; a number may have come to mean another descriptor when its space had ended.
     var userfaultfds: [SpaceIdentifier: Int32]
     var digest = PageDigest()
+    var isPoisoned = false
     /// Unmappings that the dead one may not have looked at any more.
     var unconfirmed: [(SpaceIdentifier, AddressRange)] = []
 
@@ -39,6 +40,7 @@ private struct ReplayedBooks: ~Copyable {
         case .step(let step, let added):
             try books.replay(step)
             digest.add(added)
+        case .poisoned: isPoisoned = true
         case .event(let event, let space): try replay(event, of: space)
         }
     }
@@ -73,7 +75,7 @@ extension MemoryState {
             let owned = try OwnedDescriptor.adoptInherited(number)
             spaces.append(AddressSpaceHandle(space, Userfaultfd.adoptAgreed(owned, features: facts.features)))
         }
-        let (unconfirmed, digest) = (replayed.unconfirmed, replayed.digest)
+        let (unconfirmed, digest, isPoisoned) = (replayed.unconfirmed, replayed.digest, replayed.isPoisoned)
         var state = MemoryState(
             books: replayed.books,
             spaces: spaces,
@@ -81,6 +83,7 @@ extension MemoryState {
             pid: facts.pid,
             journal: journal
         )
+        state.isPoisoned = isPoisoned
         for (space, range) in unconfirmed {
             if let handle = state.handle(of: space) { state.confirmUnmap(range, of: handle) }
         }

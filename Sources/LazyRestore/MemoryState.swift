@@ -54,6 +54,10 @@ struct MemoryState: ~Copyable {
     let lookup: ThreadLookup
     /// Where guards are looked up, by space.
     var guardLookups: [SpaceIdentifier: GuardLookup] = [:]
+    /// Whether there may be pages that are marked as poisoned: only bytes take their place, UFFDIO_ZEROPAGE does not.
+    var isPoisoned = false {
+        didSet { if isPoisoned && !oldValue { journal?.notePoison() } }
+    }
     /// Where everything is noted that somebody who takes over has to know.
     let journal: RestoreJournal?
 
@@ -357,7 +361,7 @@ extension MemoryState {
             }
             let outcome =
                 install.isZeros
-                ? try space.uffd.zero(range)
+                ? try installZeros(range, in: space)
                 : try space.uffd.copy(
                     from: buffer,
                     at: offset + install.offset * PageSize.baseBytes,

@@ -12,7 +12,7 @@ struct RestoreJournal: Sendable {
     private enum Kind: UInt8 {
         case segment = 1
         case pageMapArrived, pageMapCompleted, pageMapForgotten, guardsArrived, guardsInstalled, unmapConfirmed
-        case spaceEnded, settled, arrived
+        case spaceEnded, settled, arrived, poisoned
     }
 
     /// What was noted.
@@ -23,6 +23,8 @@ struct RestoreJournal: Sendable {
         case event(UserfaultEvent, SpaceIdentifier)
         /// A step of the books; what arrived carries what it adds to the digest.
         case step(BooksStep, PageDigest)
+        /// Pages may be marked as poisoned.
+        case poisoned
     }
 
     let events: EventJournal
@@ -62,6 +64,10 @@ struct RestoreJournal: Sendable {
         events.add(record)
     }
 
+    func notePoison() {
+        events.add(JournalRecord(kind: Kind.poisoned.rawValue))
+    }
+
     private static func record(_ kind: Kind, _ run: PageRun) -> JournalRecord {
         JournalRecord(kind: kind.rawValue, run.address.rawValue, run.count)
     }
@@ -86,6 +92,7 @@ struct RestoreJournal: Sendable {
         case .segment:
             let pages = record.first..<record.first + record.second
             return .segment(Segment(AddressRange(pageNumbers: pages), isInherited: record.third == 1))
+        case .poisoned: return .poisoned
         case .pageMapArrived: return .step(.pageMapArrived(run), PageDigest())
         case .pageMapCompleted: return .step(.pageMapCompleted, PageDigest())
         case .pageMapForgotten: return .step(.pageMapForgotten, PageDigest())

@@ -8,6 +8,8 @@ public enum SourceLossPolicy: String, Sendable, CaseIterable {
     case wait
     /// It is stopped, and continued when the source is back.
     case stop
+    /// Who touches a page that has not come gets SIGBUS, and EFAULT inside of a system call, until the source is back.
+    case poison
     /// It is killed, with its descendants.
     case kill
 }

@@ -30,7 +30,7 @@ struct UsageTests {
         (["restore", "--port", "1", "--status-fd", "9"] + tls, "'--status-fd 9' is not open"),
         (["restore", "--port", "1", "--status-fd=-1"] + tls, "-1"),
         (["restore", "--port", "1", "--status-fd", "0"] + tls, "reading only"),
-        (["restore", "--port", "1", "--on-source-loss", "poison"] + tls, "poison' is not there yet"),
+        (["restore", "--port", "1", "--on-source-loss", "forget"] + tls, "forget"),
         (["restore", "--port", "1", "--on-source-loss", "hope"] + tls, "'hope'"),
         (["restore", "--port", "1", "--on-source-loss", "wait", "--loss-timeout", "1"] + tls, "--loss-timeout"),
         (["settle", "7"], "'--thaw' and '--drop'"),

@@ -37,6 +37,32 @@ struct SourceLossTests {
         }
     }
 
+    /// Pages that have not come raise SIGBUS with their address, and come all the same when the source is back.
+    @Test func itIsPoisonedAndHealed() throws {
+        try withMovableVictim("bus") { victim in
+            var options = Move.Options()
+            options.destination += ["--on-source-loss", "poison", "--loss-timeout", "1"]
+            options.stallsAfter = 2 << 20
+            let move = try Move(of: victim.pid, options)
+            let proxy = try #require(move.proxy)
+            try move.waitUntilRunning()
+            try wait(for: "the stall") { proxy.cuts > 0 }
+            proxy.refuse(true)
+            proxy.cutAll()
+            try wait(for: "the poison") { move.restorer.report().contains("SIGBUS") }
+            try victim.tell("look")
+            let line = try victim.waitForLine { $0.hasPrefix("buses ") }
+            let buses = try #require(line.split(separator: " ").dropFirst().first.flatMap { Int($0) })
+            // What had come is right, and the rest is no zeros.
+            #expect(buses > 100 && line.hasSuffix("EFAULT"), "\(line)")
+            proxy.refuse(false)
+            try move.waitUntilComplete()
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok bus")
+            #expect(try move.restorer.waitForExit() == .exited(0))
+        }
+    }
+
     @Test func itIsKilledAndTheSourceKept() throws {
         try withLoss(["--on-source-loss", "kill", "--loss-timeout", "1"]) { victim, move, proxy, copy in
             proxy.refuse(true)

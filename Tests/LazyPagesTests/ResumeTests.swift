@@ -67,4 +67,22 @@ struct ResumeTests {
         _ = books.pageFaulted(.process, at: Self.address(0x150))
         #expect(books.missingPages(withoutLocal: true) == Self.pages(0x102..<0x104), "only what the map names")
     }
+
+    /// What a lost source still has to bring, where it is now, without what was pre-copied.
+    @Test func whatIsOwedAndNotHereIsFoundWhereItIs() throws {
+        var books = Self.books()
+        #expect(books.nextOwedRun(of: .process, from: 0, limit: 8) == nil)
+        try books.pageMapArrived([Self.run(0x100, 4), Self.run(0x110, 16)])
+        try books.pageMapCompleted()
+        try books.preCopyMapArrived([Self.run(0x110, 4), Self.run(0x118, 8)])
+        try Self.install(Arrival(address: Self.address(0x101), count: 1, content: .data), in: &books)
+        books.remapped(.process, from: Self.address(0x102), to: Self.address(0x900), length: 2 << 12)
+        var found: [[UInt64]] = []
+        var position: UInt64 = 0
+        while let owed = books.nextOwedRun(of: .process, from: position, limit: 3) {
+            position = owed.source.upperBound
+            found.append([owed.source.lowerBound, owed.source.upperBound, owed.range.lowerBound.pageNumber])
+        }
+        #expect(found == [[0x100, 0x101, 0x100], [0x102, 0x104, 0x900], [0x114, 0x117, 0x114], [0x117, 0x118, 0x117]])
+    }
 }

@@ -110,6 +110,8 @@ struct UserfaultfdTests {
         #expect(try victim.uffd.poison(victim.range(start, 1)) == .installed)
         try victim.tell("read-into", start, 8)
         #expect(try victim.answer() == -Int64(EFAULT))
+        // Only bytes take its place.
+        #expect(try victim.uffd.zero(victim.range(start, 1)) == .alreadyPresent)
         #expect(try victim.install(4, at: start) == .installed)
         try victim.tell("peek", start)
         #expect(try victim.answer() == 5)

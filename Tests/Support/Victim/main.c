@@ -14,7 +14,7 @@ int main(int argc, char **argv) {
         trace_modes,   checkpoint_modes, restore_modes, uffd_modes,
         session_modes, carried_modes,    refused_modes, attached_modes,
         tracked_modes, uffd_owner_modes, churn_modes,   vast_modes,
-        heapy_modes,   paced_modes,      retracked_modes,
+        heapy_modes,   paced_modes,      retracked_modes, bus_modes,
     };
     const size_t table_count = sizeof tables / sizeof *tables;
     if (argc < 2) {

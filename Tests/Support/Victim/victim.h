@@ -26,5 +26,6 @@ extern const struct victim_mode tracked_modes[] __attribute__((weak));
 extern const struct victim_mode churn_modes[] __attribute__((weak));
 extern const struct victim_mode vast_modes[] __attribute__((weak));
 extern const struct victim_mode heapy_modes[] __attribute__((weak));
+extern const struct victim_mode bus_modes[] __attribute__((weak));
 extern const struct victim_mode paced_modes[] __attribute__((weak));
 extern const struct victim_mode retracked_modes[] __attribute__((weak));
