@@ -41,7 +41,9 @@ extension DestinationConversation {
         do throws(SystemCallError) {
             let poisoned = try memory?.with(.fault) { state throws(SystemCallError) in try state.poisonOwed() }
             guard let pages = poisoned ?? nil else {
-                logger.warning("Pages cannot be poisoned here, or it is not known yet which exist; the process is stopped instead")
+                logger.warning(
+                    "Pages cannot be poisoned here, or it is not known yet which exist; the process is stopped instead"
+                )
                 return stop(process)
             }
             logger.error(
