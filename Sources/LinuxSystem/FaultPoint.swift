@@ -35,6 +35,11 @@ public enum FaultPoint: CaseIterable, Sendable {
     @inlinable
     @inline(__always)
     public static func check(_ point: FaultPoint) throws(SystemCallError) {}
+
+    /// This program stands in for one that has failed as it was planned to.
+    @inlinable
+    @inline(__always)
+    public static func forgetPlan() {}
     #endif
 }
 
@@ -43,6 +48,14 @@ public enum FaultPoint: CaseIterable, Sendable {
 // sends SIGCONT), close and half-close (all TCP connections, or with :n the nth one by descriptor), delay:milliseconds, errno:number.
 extension FaultPoint {
     private static let plan = FaultPlan(EnvironmentVariable.text("THAW_FAULTS") ?? "")
+
+    /// This program stands in for one that has failed as it was planned to.
+    ///
+    /// To be called before the first place is come to.
+    public static func forgetPlan() {
+        // SAFETY: called before the first thread, so nobody changes the environment meanwhile.
+        unsafe unsetenv("THAW_FAULTS")
+    }
 
     /// The program is at this place.
     public static func hit(_ point: FaultPoint) {

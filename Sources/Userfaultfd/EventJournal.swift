@@ -269,6 +269,7 @@ public final class Keeper: Sendable {
     /// Found once: the variable is removed. To be called before the first thread.
     public static func inheritedJournal() throws(SystemCallError) -> EventJournal? {
         guard let descriptor = OwnedDescriptor.inherited(by: variable) else { return nil }
+        FaultPoint.forgetPlan()
         return try EventJournal(inherited: descriptor)
     }
 }

@@ -5,6 +5,8 @@ struct TrialResult: Sendable, CustomStringConvertible {
     enum End: String, CaseIterable, Sendable {
         /// It runs at the destination, and its source has been ended.
         case moved
+        /// The same, brought to its end by a restorer that took over from one that had died.
+        case recovered
         /// It runs at the source as if nothing had happened.
         case undone
         /// It waited, stopped, for an operator, who has let it run on at the source.
@@ -118,7 +120,7 @@ struct Book: Sendable {
     private static func line(_ name: String, _ cells: [String]) -> String {
         func pad(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - text.count)) }
         let columns = cells.enumerated().map { number, text in
-            let width = number < 9 ? 9 : 13
+            let width = number < 10 ? 10 : 13
             return pad(text, width) + text
         }
         return name + pad(name, 24) + columns.joined()

@@ -67,6 +67,7 @@ final class Trial {
     }
 
     deinit {
+        endRestorers()
         for program in [source, destination] { program?.process.end() }
         for pid in copies { kill(pid, SIGKILL) }
         victim.end()
@@ -173,15 +174,28 @@ final class Trial {
 
     /// The copy has every page.
     private func keepCopy() throws -> TrialResult.End {
-        guard processIsAlive(victim.pid) else { return try verdict(.moved) }
+        let moved = destination?.states.contains("taken-over") == true ? TrialResult.End.recovered : .moved
+        guard processIsAlive(victim.pid) else { return try verdict(moved) }
         try source.end(by: SIGTERM)
         // Behind the acknowledgement it has ended the process by itself.
-        guard processIsAlive(victim.pid) else { return try verdict(.moved) }
+        guard processIsAlive(victim.pid) else { return try verdict(moved) }
         try settle("--drop")
         return try verdict(.dropped)
     }
 
+    /// Ends the restorer, or the one that took over, and keepers first, so that nobody takes over any more; the guardian ends the copy.
+    private func endRestorers() {
+        func name(_ pid: Int32) -> String { (try? readText("/proc/\(pid)/comm")) ?? "" }
+        let restorers = processes {
+            $0.contains("\0--port\0\(port)\0--tls-dir\0\(tls)\0") && !$0.contains("page-server")
+        }
+        .filter { $0 != getpid() && name($0) != "thaw-guardian\n" }
+        for pid in restorers where name(pid) == "thaw-keeper\n" { kill(pid, SIGSTOP) }
+        for pid in restorers { kill(pid, SIGKILL) }
+    }
+
     private func endPrograms() throws {
+        endRestorers()
         try destination?.end(by: SIGKILL)
         try source.end(by: SIGTERM)
     }
