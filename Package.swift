@@ -127,7 +127,10 @@ let package = Package(
         ),
         .testTarget(
             name: "SupportTests",
-            dependencies: ["BenchmarkVictim", "TestSupport", "TrackingFloor", "Victim"],
+            dependencies: [
+                "BenchmarkPictures", "BenchmarkVictim", "CallCounter", "Floor", "Link", "TestSupport", "TrackingFloor",
+                "Victim",
+            ],
             swiftSettings: strict
         ),
         .target(
@@ -225,7 +228,7 @@ let package = Package(
         ),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["TestSupport", "Victim", "SwiftVictim", "thaw"],
+            dependencies: ["BenchmarkVictim", "CallCounter", "TestSupport", "Victim", "SwiftVictim", "thaw"],
             swiftSettings: strict
         ),
 
@@ -251,10 +254,15 @@ let package = Package(
             cSettings: cStrict,
             linkerSettings: [.linkedLibrary("pthread")]
         ),
+        .target(name: "BenchmarkPictures", path: "Tests/Benchmarks/Pictures", swiftSettings: strict),
+        .executableTarget(name: "CallCounter", path: "Tests/Benchmarks/CallCounter", cSettings: cStrict),
+        .executableTarget(name: "Link", path: "Tests/Benchmarks/Link", cSettings: cStrict),
         .executableTarget(name: "TrackingFloor", path: "Tests/Benchmarks/TrackingFloor", cSettings: cStrict),
         .executableTarget(
             name: "Benchmarks",
-            dependencies: ["DirtyTracking", "LinuxSystem", "Paging", "Reporting", "TestSupport"],
+            dependencies: [
+                "BenchmarkPictures", "DirtyTracking", "LinuxSystem", "Paging", "Reporting", "TestSupport",
+            ],
             path: "Tests/Benchmarks/Driver",
             swiftSettings: strict
         ),

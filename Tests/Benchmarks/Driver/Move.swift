@@ -26,6 +26,8 @@ struct Move {
         var placement = Placement.free
         /// Options of `thaw page-server`.
         var serverOptions: [String] = []
+        /// What lies between the two sides; nil for loopback.
+        var wire: Wire?
     }
 
     /// What a program has used until everything was there.
@@ -68,7 +70,10 @@ struct Move {
                 + ["--stats", scratch.file("source")] + request.serverOptions,
             options: .init(statusPipe: true)
         )
-        let port = try Self.status("listening", of: server)["port"]?.integer ?? 0
+        let listening = try Self.status("listening", of: server)["port"]?.integer ?? 0
+        let wire = try request.wire.map { try $0.start(to: listening, place) }
+        defer { wire?.process.end() }
+        let port = wire?.port ?? listening
         let began = MonotonicTime.now
         let restorer = try place.start(
             BuiltProduct.thaw,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import BenchmarkPictures
 internal import Reporting
 internal import TestSupport
 
@@ -12,8 +13,11 @@ extension Report {
 
     func measureLatency(_ plan: Plan) throws -> JSON {
         let mebibytes = Self.floorMebibytes(plan)
+        // As much as Thaw moves, from another program as there.
+        let streaming = ["drain=\(mebibytes)", "apart"]
         func floor(_ modes: [String], _ placement: Placement = .free) -> () throws -> JSONValue {
-            { try measureFloor(["fault", "20000", "1"] + modes, placement) }
+            // More pages than are touched while the stream lasts.
+            { try measureFloor(["fault", modes.contains(streaming[0]) ? "400000" : "20000", "1"] + modes, placement) }
         }
         func thaw(_ placement: Placement = .free) -> () throws -> JSONValue {
             {
@@ -22,10 +26,14 @@ extension Report {
             }
         }
         let waits = [
-            Wait(name: "floor", measure: floor([])), Wait(name: "thaw", measure: thaw()),
+            Wait(name: "floor", measure: floor([])),
+            Wait(name: "floor, streaming", measure: floor(streaming)),
+            Wait(name: "the same, ranked", measure: floor(streaming + ["ranked"])),
+            Wait(name: "thaw", measure: thaw()),
             Wait(name: "floor, spinning", measure: floor(["spin"])),
             Wait(name: "floor, without TLS", measure: floor(["tcp"])),
             Wait(name: "floor on one CPU", measure: floor([], .oneCPU)),
+            Wait(name: "the same, streaming", measure: floor(streaming, .oneCPU)),
             Wait(name: "thaw on one CPU", measure: thaw(.oneCPU)),
         ]
         let table = Table(
@@ -40,11 +48,38 @@ extension Report {
         )
         let rows = try alternately(waits, plan.repetitions, table)
         let free = announce(ratiosOf: rows["thaw"], to: rows["floor"], "thaw to the floor")
-        let one = announce(ratiosOf: rows["thaw on one CPU"], to: rows["floor on one CPU"], "the same on one CPU")
+        let alike = announce(ratiosOf: rows["thaw"], to: rows["floor, streaming"], "thaw to the floor, both streaming")
+        let one = announce(ratiosOf: rows["thaw on one CPU"], to: rows["floor on one CPU"], "thaw to it, one CPU")
+        let oneAlike = announce(
+            ratiosOf: rows["thaw on one CPU"],
+            to: rows["the same, streaming"],
+            "thaw to the floor, both streaming, one CPU"
+        )
+        if let folder = plan.pictures {
+            try writeFile(folder + "/latency.svg", Self.picture(of: waits.map { ($0.name, rows[$0.name]) }).svg)
+        }
         return .object(
             waits.map { .init($0.name, rows[$0.name]?.numbers ?? .null) } + [
-                .init("ratio", free), .init("ratioOnOneCPU", one),
+                .init("ratio", free), .init("ratioStreaming", alike), .init("ratioOnOneCPU", one),
+                .init("ratioStreamingOnOneCPU", oneAlike),
             ]
+        )
+    }
+
+    /// What part of the waits was no longer than a time.
+    private static func picture(of rows: [(String, JSONValue?)]) -> Chart {
+        let series = rows.map { name, row in
+            let points = (row?["curve"]?.array ?? []).compactMap { pair -> (x: Double, y: Double)? in
+                guard let numbers = pair.array, numbers.count == 2 else { return nil }
+                return (numbers[0].number ?? 0, numbers[1].number ?? 0)
+            }
+            return Chart.Series(name, points)
+        }
+        return Chart(
+            "Wait for a page that is not there yet",
+            x: .init("microseconds", .logarithmic),
+            y: .init("percent of waits that were no longer", .tail),
+            series
         )
     }
 
@@ -191,7 +226,7 @@ extension Report {
 
 extension JSONValue {
     /// An object of numbers, and of lists of them.
-    fileprivate var numbers: JSON {
+    var numbers: JSON {
         switch self {
         case .object(let members):
             .object(members.sorted { $0.key < $1.key }.map { .init($0.key, $0.value.numbers) })

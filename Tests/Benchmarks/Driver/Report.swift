@@ -18,6 +18,8 @@ struct Report {
             case .bulk: add("bulk", try measureBulk(plan))
             case .threads: add("threads", try measureThreads(plan))
             case .orders: add("orders", try measureOrders(plan))
+            case .links: add("links", try measureLinks(plan))
+            case .application: add("application", try measureApplication(plan))
             case .moves: add("moves", try measureMoves(plan))
             case .sizes: add("sizes", try measureSizes(plan))
             case .writers: add("writers", try measureWriters(plan))

@@ -107,14 +107,14 @@ static void print_curve(void) {
     printf("],");
 }
 
-int measure_touches(const char *start, const char *order, long threads) {
+int measure_touches(const char *start, const char *order, long threads, int is_told) {
     char name[64];
     do {
         usleep(200);
         ssize_t length = readlink("/proc/self/ns/pid", name, sizeof name - 1);
         if (length < 0) return 2;
         name[length] = 0;
-    } while (strcmp(name, start) == 0 && !asked_to_end);
+    } while ((strcmp(name, start) == 0 || (is_told && !asked_to_mark)) && !asked_to_end);
     bits = bits_of_pages();
     places = pages;
     page_at = strcmp(order, "strided") == 0 ? strided_page : next_page;
