@@ -18,7 +18,21 @@ final class Move {
         var isProxied = false
         /// Through a proxy that carries so many bytes and nothing more on the connection that has the last of them: pre-copy does not end.
         var stallsAfter: UInt64?
+        /// Through a proxy that carries so many bytes of the stream and nothing more of it: what is touched then is asked for.
+        var stallsStreamAfter: UInt64?
+        /// Variables of both programs, `NAME=VALUE`; `SIDE` becomes `source` or `destination`.
+        var environment: [String] = []
+
+        /// The variables of one side.
+        fileprivate func environment(of side: String) -> [String] {
+            environment.map { variable in
+                variable.split(separator: "SIDE", omittingEmptySubsequences: false).joined(separator: side)
+            }
+        }
     }
+
+    /// The control connection comes first, then that of faults.
+    private static let streamConnection = 2
 
     let server: TestProcess
     let restorer: TestProcess
@@ -32,13 +46,17 @@ final class Move {
 
     /// Starts both sides.
     init(of pid: Int32, _ options: Options = Options()) throws {
-        server = try Self.startServer(pid, options.source)
+        server = try Self.startServer(pid, options.source, environment: options.environment(of: "source"))
         serverEvents = StatusEvents(of: server)
         let listening = try serverEvents.wait(for: "listening")
         guard let port = listening["port"]?.integer else { throw TestFailure("no port in \(listening)") }
         self.port = port
-        proxy = options.isProxied || options.stallsAfter != nil ? try CuttingProxy(to: port) : nil
+        let isProxied = options.isProxied || options.stallsAfter != nil || options.stallsStreamAfter != nil
+        proxy = isProxied ? try CuttingProxy(to: port) : nil
         if let place = options.stallsAfter { proxy?.plan(.stall, at: place) }
+        if let place = options.stallsStreamAfter {
+            proxy?.plan(.stall, connection: Self.streamConnection, .toClient, at: place)
+        }
         restorer = try Self.startRestorer(proxy?.port ?? port, options)
         restorerEvents = StatusEvents(of: restorer)
     }
@@ -50,14 +68,18 @@ final class Move {
         server.end()
     }
 
-    static func startServer(_ pid: Int32, _ arguments: [String] = []) throws -> TestProcess {
+    static func startServer(
+        _ pid: Int32,
+        _ arguments: [String] = [],
+        environment: [String] = []
+    ) throws -> TestProcess {
         let certificates = try Certificates.directory()
         let record = arguments.contains("--record") ? [] : ["--no-record"]
         return try TestProcess(
             BuiltProduct.thaw,
             ["page-server", "-t", "\(pid)", "--port", "0", "--tls-dir", certificates, "--status-fd", "3"] + record
                 + arguments,
-            options: .init(output: .null, statusPipe: true)
+            options: .init(output: .null, environment: environment, statusPipe: true)
         )
     }
 
@@ -68,7 +90,13 @@ final class Move {
         return try TestProcess(
             BuiltProduct.thaw,
             words + options.destination,
-            options: .init(input: options.input, output: options.output, errors: options.errors, statusPipe: true)
+            options: .init(
+                input: options.input,
+                output: options.output,
+                errors: options.errors,
+                environment: options.environment(of: "destination"),
+                statusPipe: true
+            )
         )
     }
 
