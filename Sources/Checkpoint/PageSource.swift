@@ -57,6 +57,9 @@ public final class PageReader {
     private let pagemap: Pagemap
     private let buffer = ScanBuffer()
 
+    /// Pages that one call reads: the kernel lets nobody else run meanwhile, where it does not preempt itself.
+    private static let pagesPerCall = 16
+
     /// Pages that hold data; the kernel shows markers (guard, poison) as swapped.
     private static let existing = PageQuery(anyOf: [.present, .swapped], returning: [.present, .zero, .guardPage])
 
@@ -130,7 +133,7 @@ public final class PageReader {
         while page < first + length {
             let start = VirtualAddress(address.rawValue + UInt64(page) * PageSize.base)
             let place = offset + page * PageSize.baseBytes
-            let wanted = (first + length - page) * PageSize.baseBytes
+            let wanted = min(first + length - page, Self.pagesPerCall) * PageSize.baseBytes
             let got = try memory.read(start, count: wanted, into: target, at: place) / PageSize.baseBytes
             for index in 0..<got where !Self.isZero(target, place + index * PageSize.baseBytes) {
                 data |= 1 << UInt64(page + index)

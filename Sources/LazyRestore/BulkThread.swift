@@ -6,6 +6,7 @@ internal import PageWire
 internal import Paging
 internal import Reporting
 internal import Synchronization
+internal import TLSSession
 
 /// Takes the page map and everything that nobody has asked for from the bulk connection and installs it.
 struct BulkThread {
@@ -23,6 +24,7 @@ struct BulkThread {
     /// Installs until the session stops or the connection ends.
     func run(_ channel: FrameChannel) {
         defer { shared.ended(channel) }
+        channel.connection.afterRecord = { [memory] in memory.makeWay() }
         do {
             while true {
                 switch try channel.receive(until: .never) {

@@ -51,6 +51,11 @@ final class LazyMemory: Sendable {
         }
     }
 
+    /// Lets a fault go first that waits for a CPU; for who streams, between two pieces of work.
+    func makeWay() {
+        state.makeWay()
+    }
+
     /// Installs pages that came, wherever a space is owed them, and counts them.
     ///
     /// - Parameters:
@@ -80,7 +85,8 @@ final class LazyMemory: Sendable {
             if needsAttention { attention.signal() }
             switch step {
             case .done: return
-            case .more: continue
+            case .more:
+                if urgency == .stream { makeWay() }
             case .interrupted:
                 if try stop.wait(until: .after(.microseconds(100))) { return }
             }

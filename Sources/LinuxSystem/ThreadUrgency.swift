@@ -14,8 +14,11 @@ public enum ThreadUrgency: Hashable, Sendable {
 
     /// The shortest that the kernel keeps, in nanoseconds.
     private static let shortSlice: UInt64 = 100_000
-    /// The longest that the kernel keeps; its own choice is 0.7 to 2.8 ms, by the number of CPUs.
-    private static let longSlice: UInt64 = 100_000_000
+    /// Longer than that of any other thread, which the kernel chooses between 0.7 and 2.8 ms by the number of CPUs.
+    ///
+    /// Not longer than that, because a thread that yields gives up the rest of its slice (yield_task_fair in kernel/sched/fair.c), and the
+    /// stream does so while faults come.
+    private static let longSlice: UInt64 = 3_000_000
     /// So much more of a CPU goes to an urgent thread than to others (three times as much), where the user may have that.
     private static let urgentNice: Int32 = -5
 

@@ -21,6 +21,7 @@ public final class UrgentLock<Value: ~Copyable>: Sendable {
     private let inside = Atomic<Int32>(0)
     private let loans = Lock<[Loan]>([])
     private let areLoans = Atomic<Bool>(false)
+    private let courtesy = Courtesy()
 
     /// Guards `value`, which nobody else may keep a reference to.
     public init(_ value: consuming sending Value) {
@@ -35,6 +36,7 @@ public final class UrgentLock<Value: ~Copyable>: Sendable {
     public func withUrgentLock<Result, Failure: Error>(
         _ body: (inout Value) throws(Failure) -> sending Result
     ) throws(Failure) -> sending Result {
+        courtesy.faulted(at: MonotonicTime.now.nanoseconds)
         urgentCallers.add(1, ordering: .relaxed)
         defer { urgentCallers.subtract(1, ordering: .relaxed) }
         return try precedence.withLock { _ throws(Failure) in
@@ -58,6 +60,14 @@ public final class UrgentLock<Value: ~Copyable>: Sendable {
             defer { inside.store(0, ordering: .relaxed) }
             return try body(&value)
         }
+    }
+
+    /// Lets another thread run, if urgent callers have come lately; for who works in the background, between two pieces of work.
+    public func makeWay() {
+        let now = MonotonicTime.now.nanoseconds
+        guard courtesy.isDue(at: now) else { return }
+        Processor.yield()
+        courtesy.wasAway(from: now, to: MonotonicTime.now.nanoseconds)
     }
 
     private func lendTurn() {

@@ -26,6 +26,7 @@ struct BulkService {
     func run(_ channel: FrameChannel) {
         defer { session.ended(channel) }
         do {
+            channel.connection.afterRecord = { [ledger = session.ledger] in ledger.makeWay() }
             try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
             try preCopyUntilItMayBegin(channel)
             try ThreadPrivileges.reader.limitCurrentThread()

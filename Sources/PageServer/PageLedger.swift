@@ -62,6 +62,11 @@ final class PageLedger: Sendable {
         mapReady = try EventDescriptor()
     }
 
+    /// Lets an answer go first that waits for a CPU; for who streams, between two pieces of work.
+    func makeWay() {
+        state.makeWay()
+    }
+
     /// Readable when ``exists(_:)`` can be asked.
     var readyDescriptor: Int32 { mapReady.descriptor }
 

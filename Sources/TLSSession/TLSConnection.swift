@@ -49,6 +49,9 @@ public final class TLSConnection {
     /// Who the other side is, once the handshake is complete.
     public private(set) var peer: PeerIdentity?
 
+    /// Called after each record that was read or written, by the thread that uses the connection.
+    public var afterRecord: (() -> Void)?
+
     private var socket: StreamSocket?
     let ssl: OpaquePointer
     /// Name that the certificate of the server must carry.
@@ -315,7 +318,10 @@ extension TLSConnection {
         var done = 0
         // SAFETY: the caller keeps `count` bytes at `start`; the SSL lives as long as this object.
         let result = unsafe SSL_read_ex(ssl, start, count, &done)
-        if result == 1 { return .bytes(done) }
+        if result == 1 {
+            afterRecord?()
+            return .bytes(done)
+        }
         let number = errno
         switch unsafe SSL_get_error(ssl, result) {
         case SSL_ERROR_WANT_READ: return .wouldBlock(.readable)
@@ -337,7 +343,10 @@ extension TLSConnection {
         var done = 0
         // SAFETY: the caller keeps `count` bytes at `start`; the SSL lives as long as this object.
         let result = unsafe SSL_write_ex(ssl, start, count, &done)
-        if result == 1 { return .bytes(done) }
+        if result == 1 {
+            afterRecord?()
+            return .bytes(done)
+        }
         let number = errno
         switch unsafe SSL_get_error(ssl, result) {
         case SSL_ERROR_WANT_READ: return .wouldBlock(.readable)

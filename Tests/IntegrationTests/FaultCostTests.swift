@@ -8,6 +8,7 @@ import Testing
 struct FaultCostTests {
     private static let mebibytes = 8
     private static let pages = 2048
+    private static let streamedMebibytes = 96
     /// Enough for the handshake and the page map; the pages behind them do not come.
     private static let streamedBytes: UInt64 = 24 << 10
 
@@ -46,6 +47,29 @@ struct FaultCostTests {
                 #expect(says["wrong"]?.integer == 0)
                 // Each page was waited for; a few came with what ran before.
                 #expect((says["waits"]?.integer ?? 0) > Self.pages - 64)
+            }
+        }
+    }
+
+    /// A thread that streams asks the kernel after each record whether a fault has to go first, while faults come.
+    @Test func streamMakesWayForFaults() throws {
+        let arguments = ["\(Self.streamedMebibytes)", "1", "touch"]
+        try withProcess(BuiltProduct.path("BenchmarkVictim"), arguments) { victim in
+            try victim.waitForLine("ready")
+            var options = Move.Options()
+            options.output = .pipe
+            let move = try Move(of: victim.pid, options)
+            try move.waitUntilRunning()
+            let tids = [try thread("bulk-", of: move.restorer), try thread("bulk-", of: move.server)]
+            try withProcess(BuiltProduct.path("CallCounter"), tids.map { "\($0)" }) { counter in
+                try counter.waitForLine("ready")
+                let says = try JSONValue(parsing: try move.restorer.readLine())
+                #expect(says["wrong"]?.integer == 0)
+                counter.signal(SIGTERM)
+                let counted = try JSONValue(parsing: try counter.readLine())
+                for tid in tids {
+                    #expect((counted["\(tid)"]?["sched_yield"]?.integer ?? 0) > 100)
+                }
             }
         }
     }
