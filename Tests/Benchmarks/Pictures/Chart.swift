@@ -74,9 +74,11 @@ public struct Chart: Sendable {
         self.marks = marks
     }
 
-    private static let size = (width: 860.0, height: 480.0)
+    private static let size = (width: 860.0, height: 540.0)
     private static let frame = (left: 80.0, top: 44.0, right: 840.0, bottom: 420.0)
-    private static let colours = ["#0b62a4", "#d1495b", "#2e933c", "#8f5db7", "#c77700", "#00798c", "#6b705c"]
+    private static let colours = [
+        "#0b62a4", "#d1495b", "#2e933c", "#8f5db7", "#c77700", "#00798c", "#6b705c", "#e07a9b", "#333333", "#8a5a2b",
+    ]
 
     /// The picture as a file.
     public var svg: String {
@@ -137,7 +139,7 @@ public struct Chart: Sendable {
                 + place(up.share(point.y), from: bottom, to: top)
         }
         let key = number(left + Double(index % 4) * 195)
-        let height = number(bottom + (index < 4 ? 54 : 38))
+        let height = number(bottom + 64 + Double(index / 4) * 18)
         var text = "<polyline fill=\"none\" stroke=\"\(colour)\" stroke-width=\"1.6\""
         text += " points=\"\(places.joined(separator: " "))\"/>\n"
         text += "<path d=\"M\(key) \(height)h18\" stroke=\"\(colour)\" stroke-width=\"3\"/>\n"
