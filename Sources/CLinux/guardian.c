@@ -106,9 +106,11 @@ static bool has_ended(int pidfd) {
     return poll(&state, 1, 0) == 1;
 }
 
-// Children first: once their parent is dead they cannot be found any more.
+// Children first: once their parent is dead they cannot be found any more. The parent is stopped before, so that it neither forks nor
+// makes anything of their deaths; a thread that waits for a page inside of a system call does not stop, but goes nowhere either.
 static void kill_with_descendants(int pidfd, int32_t pid) {
     int previous = -1;
+    syscall(SYS_pidfd_send_signal, pidfd, SIGSTOP, NULL, 0);
     for (int pass = 0; pass < PASSES && !has_ended(pidfd); pass++) {
         int count = list_descendants(pid);
         for (int i = count - 1; i >= 0; i--) kill(descendants[i], SIGKILL);
