@@ -30,6 +30,10 @@ struct header {
     uint64_t magic, size;
     _Atomic uint64_t count;
     _Atomic uint32_t phase;
+    // Whether something could not be noted: nobody can take over any more.
+    _Atomic uint32_t is_full;
+    // Whether the restorer has its hands in the process: nobody can take over before it has let go.
+    _Atomic uint32_t is_at_work;
     // Which restorer is the present one: whoever raises it starts the next.
     _Atomic uint32_t generation;
     // The keeper that has started the present restorer.
@@ -79,6 +83,15 @@ enum clinux_journal_phase clinux_journal_phase(const void *journal) {
     return atomic_load_explicit(&((struct header *)journal)->phase, memory_order_acquire);
 }
 
+void clinux_journal_set_at_work(void *journal, int is_at_work) {
+    atomic_store(&((struct header *)journal)->is_at_work, is_at_work != 0);
+}
+
+int clinux_journal_can_be_taken_over(const void *journal) {
+    const struct header *header = journal;
+    return clinux_journal_phase(header) == CLINUX_JOURNAL_OWED && !atomic_load(&header->is_full) && !atomic_load(&header->is_at_work);
+}
+
 uint64_t clinux_journal_count(const void *journal) {
     return atomic_load_explicit(&((struct header *)journal)->count, memory_order_acquire);
 }
@@ -88,7 +101,7 @@ struct clinux_journal_record clinux_journal_read(const void *journal, uint64_t i
 static int append_all(struct header *header, const struct clinux_journal_record *added, size_t number) {
     uint64_t count = atomic_load_explicit(&header->count, memory_order_relaxed);
     if (count + number > (header->size - clinux_journal_header_size) / sizeof *added) {
-        clinux_journal_set_phase(header, CLINUX_JOURNAL_IDLE);
+        atomic_store_explicit(&header->is_full, 1, memory_order_release);
         return -ENOSPC;
     }
     memcpy(records(header) + count, added, number * sizeof *added);
@@ -204,7 +217,7 @@ static void wait_for_end(pid_t pid, int pidfd) {
 // One keeper of two, when a new one has been started and the old one still lives, starts the next restorer.
 static bool claims(struct watch *watch) {
     uint32_t expected = watch->generation;
-    return clinux_journal_phase(watch->header) == CLINUX_JOURNAL_OWED &&
+    return clinux_journal_can_be_taken_over(watch->header) &&
         atomic_compare_exchange_strong(&watch->header->generation, &expected, ++watch->generation);
 }
 

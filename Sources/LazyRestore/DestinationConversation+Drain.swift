@@ -256,7 +256,8 @@ extension DestinationConversation {
         memory.lateGuards.drain()
         if residentWaits { return try becameResident() }
         guard memory.with(.fault, { $0.owesGuards }) else { return }
-        let installer = guardInstaller ?? GuardInstaller(memory: memory, pid: statistics.pid, logger: logger)
+        let installer =
+            guardInstaller ?? GuardInstaller(memory: memory, pid: statistics.pid, journal: journal, logger: logger)
         guardInstaller = installer
         do throws(SystemCallError) {
             try installer.start(shared)

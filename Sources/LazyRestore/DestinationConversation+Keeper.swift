@@ -23,7 +23,7 @@ extension DestinationConversation {
         let (known, features) = memory.with(.fault) { ($0.userfaultfds, $0.features) }
         // The process may have ended already: then nothing is owed to it, and children have userfaultfds of their own.
         guard let userfaultfd = known.first(where: { $0.space == .process })?.descriptor else { return }
-        journal.facts = JournalFacts(
+        var facts = JournalFacts(
             pid: statistics.pid,
             process: process.descriptor,
             userfaultfd: userfaultfd,
@@ -32,6 +32,8 @@ extension DestinationConversation {
             session: session.bytes,
             froze: froze
         )
+        facts.isStopped = isStoppedForLoss
+        journal.facts = facts
     }
 
     /// Nothing is owed any more, or nobody is there to whom it is: this program may end.
@@ -101,6 +103,7 @@ extension DestinationConversation {
         self.session = session
         statistics.pid = facts.pid
         froze = facts.froze
+        isStoppedForLoss = facts.isStopped
         ran = .now
         let process = ProcessDescriptor(adopting: try OwnedDescriptor.adoptInherited(facts.process))
         self.process = process

@@ -3,6 +3,7 @@ internal import LinuxSystem
 internal import Logging
 internal import ProcessTrace
 internal import Reporting
+internal import Userfaultfd
 
 // What the operator wants of a process whose source stays lost. A thread that waits for a page inside of a system call can be killed
 // and cannot be stopped before the page comes.
@@ -19,6 +20,7 @@ extension DestinationConversation {
         guard isStoppedForLoss else { return }
         isStoppedForLoss = false
         _ = try? process?.send(.resume)
+        journal?.facts.isStopped = false
         logger.notice("The source is back; the process goes on")
     }
 
@@ -59,6 +61,8 @@ extension DestinationConversation {
     private func stop(_ process: ProcessDescriptor) {
         // One that somebody else has stopped is not ours to continue.
         guard let stat = try? ProcessStat.read(statistics.pid), stat.state != "T" else { return }
+        // Noted before: who takes over has to continue it.
+        journal?.facts.isStopped = true
         guard (try? process.send(.stop)) == true else { return }
         isStoppedForLoss = true
         logger.error(

@@ -6,6 +6,7 @@ internal import Logging
 internal import Paging
 internal import ProcessTrace
 internal import Synchronization
+internal import Userfaultfd
 
 /// Installs guard pages (MADV_GUARD_INSTALL) in the process while it runs: those that the source found too late for the grant.
 ///
@@ -22,10 +23,12 @@ final class GuardInstaller: Sendable {
 
     private let memory: LazyMemory
     private let pid: Int32
+    private let journal: EventJournal?
     private let logger: Logger
     private let isAtWork = Atomic<Bool>(false)
 
-    init(memory: LazyMemory, pid: Int32, logger: Logger) {
+    init(memory: LazyMemory, pid: Int32, journal: EventJournal? = nil, logger: Logger) {
+        self.journal = journal
         self.memory = memory
         self.pid = pid
         self.logger = logger
@@ -78,6 +81,8 @@ final class GuardInstaller: Sendable {
 
     /// The kernel lets go of a thread that could not be stopped when its tracer ends, and not before.
     private func installOnThreadOfItsOwn(within limit: Duration) {
+        journal?.setAtWork(true)
+        defer { journal?.setAtWork(false) }
         do throws(SystemCallError) {
             try NamedThread("guards-\(pid)") { [self] in
                 do { try install(within: limit) } catch { failed(error) }

@@ -29,6 +29,8 @@ public struct JournalFacts: Sendable {
     public var session: [UInt8]
     /// When the process was frozen, on the clock of this machine.
     public var froze: MonotonicTime
+    /// Whether the process was stopped because its source is lost.
+    public var isStopped = false
 
     /// All facts.
     public init(
@@ -147,6 +149,20 @@ public final class EventJournal: Sendable {
         }
     }
 
+    /// Says whether threads of the process are stopped and have their registers changed: nobody takes over then, for they would be lost.
+    ///
+    /// May be said by any thread.
+    public func setAtWork(_ isAtWork: Bool) {
+        // SAFETY: one atomic word of the mapping.
+        unsafe clinux_journal_set_at_work(base, isAtWork ? 1 : 0)
+    }
+
+    /// Whether somebody would take over if this program died now.
+    public var canBeTakenOver: Bool {
+        // SAFETY: atomic words of the mapping.
+        unsafe clinux_journal_can_be_taken_over(base) == 1
+    }
+
     /// The facts; to be written before the phase says that somebody takes over.
     public var facts: JournalFacts {
         get {
@@ -154,7 +170,7 @@ public final class EventJournal: Sendable {
             let facts = unsafe clinux_journal_read_facts(base)
             // SAFETY: 32 bytes of a value that lives here.
             let session = unsafe withUnsafeBytes(of: facts.session) { unsafe Array($0) }
-            return JournalFacts(
+            var known = JournalFacts(
                 pid: facts.pid,
                 process: facts.pidfd,
                 userfaultfd: facts.uffd,
@@ -163,6 +179,8 @@ public final class EventJournal: Sendable {
                 session: session,
                 froze: MonotonicTime(nanoseconds: facts.froze)
             )
+            known.isStopped = facts.is_stopped != 0
+            return known
         }
         set {
             var facts = clinux_journal_facts()
@@ -173,6 +191,7 @@ public final class EventJournal: Sendable {
             facts.guardian_channel = newValue.guardian.channel
             facts.features = newValue.features.rawValue
             facts.froze = newValue.froze.nanoseconds
+            facts.is_stopped = newValue.isStopped ? 1 : 0
             // SAFETY: both have 32 bytes.
             unsafe withUnsafeMutableBytes(of: &facts.session) { unsafe $0.copyBytes(from: newValue.session) }
             // SAFETY: the mapping has room for them.
@@ -182,7 +201,7 @@ public final class EventJournal: Sendable {
 
     /// Adds a record.
     ///
-    /// - Returns: false when there is no room; then the phase is idle.
+    /// - Returns: false when there is no room; then nobody takes over any more.
     @discardableResult
     public func add(_ record: JournalRecord) -> Bool {
         let first = clinux_journal_first_word(record.kind, 0, record.space)

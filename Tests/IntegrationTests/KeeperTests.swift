@@ -93,6 +93,25 @@ struct KeeperTests {
         }
     }
 
+    /// A process that the dead restorer has stopped for its lost source goes on with the one that took over.
+    @Test func aStoppedProcessIsContinuedByTheNextOne() throws {
+        try withMovableVictim("carried", ["anonymous", "heap"]) { victim in
+            let move = try Move(of: victim.pid, Self.stalled(["--new-pid-namespace", "--loss-timeout", "1"]))
+            let copy = try waitUntilStalled(move)
+            let proxy = try #require(move.proxy)
+            proxy.refuse(true)
+            proxy.cutAll()
+            try wait(for: "the stop") { processState(copy) == "T" }
+            move.restorer.signal(9)
+            try move.restorerEvents.wait(for: "taken-over")
+            #expect(processState(copy) == "T")
+            proxy.refuse(false)
+            try move.restorerEvents.wait(for: "resumed")
+            try wait(for: "it to go on") { processState(copy) != "T" }
+            try finish(move, victim, "ok carried")
+        }
+    }
+
     /// With nobody left to bring its pages the process is killed: it never reads zeros, and its source can be let go.
     @Test func withTheKeeperDeadAsWellTheProcessIsKilled() throws {
         try withMovableVictim("carried", ["anonymous", "heap"]) { victim in

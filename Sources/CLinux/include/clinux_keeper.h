@@ -25,7 +25,8 @@ struct clinux_journal_facts {
     int32_t uffd;
     int32_t guardian;
     int32_t guardian_channel;
-    uint32_t reserved;
+    /// Whether the restorer has stopped the process because its source is lost.
+    uint32_t is_stopped;
     uint64_t features;
     /// CLOCK_MONOTONIC in nanoseconds.
     uint64_t froze;
@@ -60,7 +61,12 @@ void clinux_journal_write_facts(void *_Nonnull journal, struct clinux_journal_fa
 void clinux_journal_set_phase(void *_Nonnull journal, enum clinux_journal_phase phase);
 enum clinux_journal_phase clinux_journal_phase(const void *_Nonnull journal);
 
-/// Adds a record. Returns 0, or -ENOSPC; then the phase is idle from now on.
+/// Says whether the restorer has stopped threads of the process and changes their registers: when it dies then, they are lost.
+void clinux_journal_set_at_work(void *_Nonnull journal, int is_at_work);
+/// Whether a new restorer would take over now: pages are owed, everything is noted, and the process is left alone.
+int clinux_journal_can_be_taken_over(const void *_Nonnull journal);
+
+/// Adds a record. Returns 0, or -ENOSPC; then nobody takes over any more.
 int clinux_journal_append(void *_Nonnull journal, struct clinux_journal_record record);
 /// Records that are there whole.
 uint64_t clinux_journal_count(const void *_Nonnull journal);

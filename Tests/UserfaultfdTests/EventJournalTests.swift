@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+import LinuxSystem
+import Testing
+import Userfaultfd
+
+/// What a restorer leaves to the one that takes over.
+@Suite(.serialized, .timeLimit(.minutes(1)))
+struct EventJournalTests {
+    @Test func nobodyTakesOverWhileThreadsAreBeingChanged() throws {
+        let journal = try EventJournal()
+        #expect(!journal.canBeTakenOver)
+        journal.phase = .owed
+        #expect(journal.canBeTakenOver)
+        journal.setAtWork(true)
+        #expect(!journal.canBeTakenOver)
+        journal.setAtWork(false)
+        #expect(journal.canBeTakenOver)
+        journal.phase = .idle
+        #expect(!journal.canBeTakenOver)
+    }
+
+    @Test func recordsComeBackAsTheyWere() throws {
+        let journal = try EventJournal()
+        let record = JournalRecord(kind: 3, space: 7, 1, .max, 0, 42)
+        #expect(journal.add(record))
+        #expect(journal.count == 1)
+        #expect(journal[0] == .record(record))
+    }
+}
