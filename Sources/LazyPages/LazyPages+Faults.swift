@@ -34,8 +34,8 @@ public struct ZeroFill: Hashable, Sendable {
 
 /// What to do about a fault.
 public enum FaultAction: Hashable, Sendable {
-    /// Send this request on the fault connection. The pages are taken as asked for, whether or not a thread waits for
-    /// each.
+    /// Send this request on the fault connection, and those of ``LazyPages/nextRequestAhead()``. The pages are taken as
+    /// asked for, whether or not a thread waits for each.
     case request(PageRequest)
     /// Install zero pages and wake. When the first is already present wake it; when the range crosses the border of a
     /// mapping install the first alone; when the kernel says EAGAIN read the events and ask about the fault again.
@@ -84,7 +84,7 @@ extension LazyPages {
             return .awaitPendingReply
         }
         if local.contains(source) { return installLocally(source, to: segment.sourcePages.upperBound) }
-        return request(source, to: segment.sourcePages.upperBound, in: index, at: page)
+        return request(source, of: segment, in: index)
     }
 
     /// A request was answered by an error: its pages stay owed, and the next fault on one asks again.
@@ -152,19 +152,75 @@ extension LazyPages {
         return .installLocally(PageRequest(address: VirtualAddress(pageNumber: source), count: count))
     }
 
-    private mutating func request(_ source: UInt64, to limit: UInt64, in index: Int, at page: UInt64) -> FaultAction {
-        let window = spaces[index].streams.window(at: page, limit: limits.requestedPages)
-        let end = min(limit, source + window)
-        var last = source + 1
-        while last < end, !requested.contains(last), !local.contains(last), !isZero(last, in: index),
-            spaces[index].owes(last, isMapComplete: isMapComplete)
-        {
-            last += 1
+    private mutating func request(_ source: UInt64, of segment: Segment, in index: Int) -> FaultAction {
+        let advice = spaces[index].streams.advice(
+            at: segment.start + (source - segment.source),
+            limit: limits.requestedPages
+        )
+        ahead = RequestsAhead(
+            space: spaces[index].identifier,
+            pages: segment.sourcePages,
+            next: source &+ UInt64(bitPattern: advice.step),
+            step: advice.step,
+            count: advice.count - 1
+        )
+        var last = source
+        // A page that is there ends the request, but not the walk.
+        while advice.step == 1, let next = ahead.nextPage, isWorthAsking(for: next, in: index) {
+            last = ahead.take(next)
         }
-        requested.insert(source..<last)
+        requested.insert(source..<last + 1)
         counters.demanded += 1
-        counters.prefetched += last - source - 1
-        let count = UInt32(truncatingIfNeeded: last - source)
+        counters.prefetched += last - source
+        let count = UInt32(truncatingIfNeeded: last - source + 1)
         return .request(PageRequest(address: VirtualAddress(pageNumber: source), count: count))
+    }
+
+    /// Whether a page that no thread waits for is owed and has not been asked for.
+    private func isWorthAsking(for source: UInt64, in index: Int) -> Bool {
+        !requested.contains(source) && !local.contains(source) && !isZero(source, in: index)
+            && spaces[index].owes(source, isMapComplete: isMapComplete)
+    }
+
+    /// What else to ask for after ``FaultAction/request(_:)``, because a walk is about to touch it; ask until there is no
+    /// more, before anything else is entered.
+    ///
+    /// Each is a request of its own, so that the page that a thread waits for comes first and nothing in between is carried. What is
+    /// not taken here is not taken as asked for. Allocates nothing.
+    public mutating func nextRequestAhead() -> PageRequest? {
+        guard let index = index(of: ahead.space) else { return nil }
+        while let page = ahead.nextPage {
+            var last = ahead.take(page)
+            guard isWorthAsking(for: page, in: index) else { continue }
+            while ahead.step.magnitude == 1, let next = ahead.nextPage, isWorthAsking(for: next, in: index) {
+                last = ahead.take(next)
+            }
+            let pages = min(page, last)..<max(page, last) + 1
+            requested.insert(pages)
+            counters.prefetched += UInt64(pages.count)
+            let count = UInt32(truncatingIfNeeded: pages.count)
+            return PageRequest(address: VirtualAddress(pageNumber: pages.lowerBound), count: count)
+        }
+        return nil
+    }
+}
+
+/// Pages at the source that a walk is about to touch.
+struct RequestsAhead: Sendable {
+    var space = SpaceIdentifier.process
+    /// Those of the segment in which it walks.
+    var pages: Range<UInt64> = 0..<0
+    var next: UInt64 = 0
+    var step: Int64 = 1
+    var count: UInt64 = 0
+
+    /// The next page of the walk, which ends where the segment does.
+    var nextPage: UInt64? { count > 0 && pages.contains(next) ? next : nil }
+
+    /// Takes ``nextPage``.
+    mutating func take(_ page: UInt64) -> UInt64 {
+        next = page &+ UInt64(bitPattern: step)
+        count -= 1
+        return page
     }
 }

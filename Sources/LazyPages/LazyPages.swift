@@ -89,6 +89,8 @@ public struct LazyPages: ~Copyable, Sendable {
     var outstanding = PageSet()
     /// Source pages asked for and not yet answered and installed.
     var requested = PageSet()
+    /// What the walk of the last fault is about to touch.
+    var ahead = RequestsAhead()
     /// Outstanding source pages whose bytes were pre-copied and are right: they need not be asked for.
     var local = PageSet()
     /// Source pages that the source called guard pages.

@@ -36,6 +36,8 @@ struct MemoryState: ~Copyable {
     private(set) var stalePages: UInt64 = 0
     /// For the fault thread to send.
     private var requests: [PageRequest] = []
+    /// The same, for which nobody waits yet: behind those of all faults of the turn.
+    private var requestsAhead: [PageRequest] = []
     /// What was pre-copied; nil when nothing was, or when all of it has been taken.
     var staged: PageStore?
     /// Whether everything that was pre-copied has been named.
@@ -97,6 +99,7 @@ struct MemoryState: ~Copyable {
         faults.reserveCapacity(UserfaultEvents.capacity * 16)
         deferred.reserveCapacity(UserfaultEvents.capacity * 16)
         requests.reserveCapacity(UserfaultEvents.capacity * 16)
+        requestsAhead.reserveCapacity(UserfaultEvents.capacity * 64)
     }
 
     /// What was agreed on the userfaultfds.
@@ -116,17 +119,20 @@ struct MemoryState: ~Copyable {
     var hasDeferredFaults: Bool { !deferred.isEmpty || !unfinished.isEmpty }
 
     /// Whether the fault thread has something to send, to watch or to try again.
-    var needsAttention: Bool { !requests.isEmpty || !unguarded.isEmpty || hasDeferredFaults }
+    var needsAttention: Bool { !requests.isEmpty || !requestsAhead.isEmpty || !unguarded.isEmpty || hasDeferredFaults }
 
     /// Requests to send, each once.
     mutating func takeRequests(into list: inout [PageRequest]) {
         list.append(contentsOf: requests)
+        list.append(contentsOf: requestsAhead)
         requests.removeAll(keepingCapacity: true)
+        requestsAhead.removeAll(keepingCapacity: true)
     }
 
     /// Everything that was asked for and has not come, for a new connection.
     mutating func repeatRequests(into list: inout [PageRequest]) {
         requests.removeAll(keepingCapacity: true)
+        requestsAhead.removeAll(keepingCapacity: true)
         var address = VirtualAddress(0)
         while let request = books.nextPendingRequest(from: address) {
             list.append(request)
@@ -241,6 +247,7 @@ extension MemoryState {
         switch books.pageFaulted(fault.space, at: fault.address) {
         case .request(let request):
             requests.append(request)
+            while let next = books.nextRequestAhead() { requestsAhead.append(next) }
             return true
         case .installZeros(let fill): return try install(fill)
         case .installLocally(let request):

@@ -23,6 +23,10 @@ final class Books {
         machine.pageFaulted(space, at: address)
     }
 
+    func nextRequestAhead() -> PageRequest? {
+        machine.nextRequestAhead()
+    }
+
     func requestFailed(_ request: PageRequest) {
         machine.requestFailed(request)
     }

@@ -339,6 +339,7 @@ struct Simulation: ~Copyable {
         switch machine.pageFaulted(identifier, at: address) {
         case .request(let request):
             requests.append(request)
+            while let next = machine.nextRequestAhead() { requests.append(next) }
         case .installLocally(let request):
             let pages = request.address.pageNumber..<request.address.pageNumber + UInt64(request.count)
             guard preCopied.count(in: pages) == UInt64(request.count) else { throw Violation("\(pages) are not here") }
