@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 public import LinuxSystem
 public import PageWire
+public import Paging
 public import Reporting
 public import TLSSession
 
@@ -16,6 +17,8 @@ public enum ChannelError: Error, Sendable, CustomStringConvertible {
     case stopped
     /// The peer broke the page protocol.
     case wire(WireError)
+    /// The contents of pages are not those that the source has read: their digest differs.
+    case corrupted(PageRun)
     /// The connection, or the peer's certificate.
     case tls(TLSError)
     /// The peer turned this connection away; the code is an exit code.
@@ -35,6 +38,8 @@ public enum ChannelError: Error, Sendable, CustomStringConvertible {
         case .timedOut: "the peer did not answer in time"
         case .stopped: "this side was asked to end"
         case .wire(let error): error.description
+        case .corrupted(let run):
+            "the contents of \(run) changed on the way from the source (digest); none of it was used"
         case .tls(let error): error.description
         case .refused(_, let text): "the peer refused: \(text)"
         case .aborted(_, let text): "the peer gave up: \(text)"
@@ -46,7 +51,7 @@ public enum ChannelError: Error, Sendable, CustomStringConvertible {
     /// The exit code of a command that ends because of this before the grant, when everything has been undone.
     public var exitCode: ExitCode {
         switch self {
-        case .closed, .cut, .timedOut, .stopped: .tryAgain
+        case .closed, .cut, .timedOut, .stopped, .corrupted: .tryAgain
         case .wire, .unexpected: .peer
         case .tls(let error): ExitCode(rawValue: error.exitCode) ?? .peer
         case .refused(let code, _), .aborted(let code, _): Self.exitCode(said: code)

@@ -20,7 +20,7 @@ public final class FrameChannel {
     public enum Received {
         /// Everything but pages.
         case message(Message)
-        /// A frame of pages; its contents are in ``FrameChannel/buffer`` until the next frame is received.
+        /// A frame of pages, whose digest has been compared; its contents are in ``FrameChannel/buffer`` until the next frame is received.
         case pages(PageFrame)
         /// A whole frame has not come yet.
         case nothing
@@ -170,8 +170,9 @@ public final class FrameChannel {
 
     private func decode(_ header: FrameHeader) throws(ChannelError) -> Received {
         let start = Self.frameOffset + FrameHeader.byteCount
+        let received: Received
         do throws(WireError) {
-            return try buffer.withBytes(start..<start + header.payloadLength) { bytes throws(WireError) in
+            received = try buffer.withBytes(start..<start + header.payloadLength) { bytes throws(WireError) in
                 header.kind.isPageFrame
                     ? .pages(try PageFrame(header: header, decoding: bytes))
                     : .message(try Message(header: header, payload: bytes))
@@ -179,6 +180,17 @@ public final class FrameChannel {
         } catch {
             throw .wire(error)
         }
+        if case .pages(let frame) = received { try checkContents(of: frame) }
+        return received
+    }
+
+    /// Nobody gets pages that are not those that the source has read.
+    private func checkContents(of frame: PageFrame) throws(ChannelError) {
+        guard frame.kind.statesContents else { return }
+        let digest =
+            frame.contentByteCount > 0
+            ? PageDigest(of: frame.run, in: buffer, at: Self.contentOffset) : PageDigest(zeros: frame.run)
+        guard digest == frame.digest else { throw .corrupted(frame.run) }
     }
 
     /// Sends a message, waiting for room.
@@ -194,12 +206,12 @@ public final class FrameChannel {
 
     /// Sends a frame of pages, waiting for room; its contents, if it has any, begin at ``contentOffset`` of `buffer`.
     ///
-    /// The 32 bytes before the contents are overwritten. Allocates nothing.
+    /// The ``PageFrame/byteCount`` bytes before the contents are overwritten. Allocates nothing.
     public func send(_ frame: PageFrame, from buffer: TransferBuffer, until deadline: Deadline) throws(ChannelError) {
         try send(frame, from: buffer, at: Self.contentOffset, until: deadline)
     }
 
-    /// Sends a frame of pages whose contents begin at `offset` of `buffer`; the 32 bytes before them are overwritten.
+    /// Sends a frame of pages whose contents begin at `offset` of `buffer`; the bytes of the frame before them are overwritten.
     public func send(
         _ frame: PageFrame,
         from buffer: TransferBuffer,
@@ -221,7 +233,7 @@ public final class FrameChannel {
 extension FrameChannel {
     /// Sends a frame without contents if there is room; never waits.
     ///
-    /// - Parameter buffer: at least ``contentOffset`` long; its last 32 bytes are overwritten.
+    /// - Parameter buffer: at least ``contentOffset`` long; the last bytes before that are overwritten.
     /// - Returns: false when there is no room: wait until the connection is writable and offer the **same** frame again.
     public func trySend(_ frame: PageFrame, from buffer: TransferBuffer) throws(ChannelError) -> Bool {
         precondition(frame.contentByteCount == 0, "FrameChannel: a frame with contents may not fit")

@@ -58,7 +58,7 @@ struct BulkThread {
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
-        try memory.deliver(arrival, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
+        try memory.deliver(arrival, frame.digest, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
         FaultPoint.hit(.destinationPagesStreamed)
     }
 

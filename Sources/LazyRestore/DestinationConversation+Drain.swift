@@ -104,7 +104,7 @@ extension DestinationConversation {
             switch error {
             case .wire, .unexpected, .refused: commit.violated()
             case .aborted: commit.abortArrived()
-            case .closed, .cut, .timedOut, .stopped, .tls, .system: commit.connectionLost()
+            case .closed, .cut, .timedOut, .stopped, .corrupted, .tls, .system: commit.connectionLost()
             }
         guard resolution != .reconnect || sessionEnd != nil else {
             controlLost(error)

@@ -240,7 +240,8 @@ final class FaultThread {
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
-        try memory.deliver(arrival, from: buffer, at: FrameChannel.contentOffset, .fault)
+        let digest = content == .absent ? nil : frame.digest
+        try memory.deliver(arrival, digest, from: buffer, at: FrameChannel.contentOffset, .fault)
         FaultPoint.hit(.destinationFaultInstalled)
     }
 

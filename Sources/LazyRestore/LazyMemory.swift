@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
 internal import LazyPages
 internal import LinuxSystem
 internal import PageWire
@@ -60,18 +61,24 @@ final class LazyMemory: Sendable {
     ///
     /// - Parameters:
     ///   - arrival: what came.
+    ///   - digest: over all of it, where that is known.
     ///   - buffer: holds the bytes from `offset` on; untouched meanwhile.
     ///   - urgency: of the caller.
     @discardableResult
     func deliver(
         _ arrival: Arrival,
+        _ digest: PageDigest? = nil,
         from buffer: TransferBuffer,
         at offset: Int,
         _ urgency: Urgency
     ) throws -> FirstArrivals {
         let first = try with(urgency) { state throws(LazyPagesError) in try state.arrived(arrival) }
         try install(arrival, from: buffer, at: offset, urgency)
-        if first.count > 0 { count(arrival, first, buffer, offset, urgency) }
+        if first.count == arrival.count, let digest {
+            count(arrival, first, digest, urgency)
+        } else if first.count > 0 {
+            count(arrival, first, Self.digest(of: first, in: arrival, buffer, offset), urgency)
+        }
         return first
     }
 
@@ -93,24 +100,26 @@ final class LazyMemory: Sendable {
         }
     }
 
-    /// Adds pages to the digest; the threads that waited for them run already.
-    private func count(
-        _ arrival: Arrival,
-        _ first: FirstArrivals,
+    private static func digest(
+        of first: FirstArrivals,
+        in arrival: Arrival,
         _ buffer: TransferBuffer,
-        _ offset: Int,
-        _ urgency: Urgency
-    ) {
+        _ offset: Int
+    ) -> PageDigest {
         var digest = PageDigest()
         for index in 0..<Int(arrival.count) where first.contains(index) {
             let address = VirtualAddress(arrival.address.rawValue + UInt64(index) << 12)
             if arrival.content == .zeros {
                 digest.addZeros(address: address)
             } else {
-                let start = offset + index * PageSize.baseBytes
-                buffer.withBytes(start..<start + PageSize.baseBytes) { digest.add(address: address, page: $0) }
+                digest.add(address: address, from: buffer, at: offset + index * PageSize.baseBytes)
             }
         }
+        return digest
+    }
+
+    /// Adds pages to the digest; the threads that waited for them run already.
+    private func count(_ arrival: Arrival, _ first: FirstArrivals, _ digest: PageDigest, _ urgency: Urgency) {
         let isComplete = with(urgency) { state in
             state.counted(first, at: arrival.address, digest)
             return state.isComplete

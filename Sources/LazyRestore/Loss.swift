@@ -8,6 +8,8 @@ struct Loss: Sendable {
     var failure: SessionFailure
     /// Whether new connections would not help: one side is broken, or has broken the rules, or has given up.
     var isFinal: Bool
+    /// Whether pages came that are not those that the source has read.
+    var isCorruption = false
 
     init(_ failure: SessionFailure, isFinal: Bool) {
         self.failure = failure
@@ -18,6 +20,7 @@ struct Loss: Sendable {
     init(of connection: String, _ error: any Error) {
         failure = SessionFailure(losing: connection, error)
         isFinal = (error as? ChannelError)?.endsTheSession ?? true
+        if case .corrupted? = error as? ChannelError { isCorruption = true }
     }
 
     /// What a control connection that does not go on means.
@@ -31,7 +34,8 @@ extension ChannelError {
     /// Whether the session could not be taken up over another connection.
     var endsTheSession: Bool {
         switch self {
-        case .closed, .cut, .timedOut, .stopped, .tls, .system: false
+        // Pages that changed on the way are asked for again.
+        case .closed, .cut, .timedOut, .stopped, .corrupted, .tls, .system: false
         case .wire, .unexpected, .refused, .aborted: true
         }
     }

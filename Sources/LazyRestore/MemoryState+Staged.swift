@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import FrameTransport
 internal import LazyPages
 internal import LinuxSystem
 internal import PageWire
@@ -32,10 +33,8 @@ extension MemoryState {
         try finish(arrival, from: buffer, at: offset)
         var digest = PageDigest()
         for index in 0..<Int(arrival.count) where first.contains(index) {
-            let start = offset + index * PageSize.baseBytes
-            buffer.withBytes(start..<start + PageSize.baseBytes) {
-                digest.add(address: VirtualAddress((page + UInt64(index)) << 12), page: $0)
-            }
+            let address = VirtualAddress(pageNumber: page + UInt64(index))
+            digest.add(address: address, from: buffer, at: offset + index * PageSize.baseBytes)
         }
         counted(first, at: arrival.address, digest)
     }

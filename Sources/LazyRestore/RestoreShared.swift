@@ -9,6 +9,10 @@ internal import TLSSession
 ///
 /// The session's three connections are one *generation*: what is heard of an earlier one changes nothing any more.
 final class RestoreShared: Sendable {
+    /// How often pages may come that are not those that the source has read, before the source is given up: memory that
+    /// fails once is no reason to, and one that sends nothing right is not asked for ever.
+    static let maximumCorruptions = 8
+
     /// What has become of the connections; for the thread that talks.
     enum ConnectionEvent {
         /// One of them does not go on.
@@ -57,6 +61,13 @@ final class RestoreShared: Sendable {
         var isBroken = false
         var mayReconnect = false
         var needsPages = true
+        var corruptions = 0
+
+        /// Whether new connections would not help.
+        mutating func isFinal(_ loss: Loss) -> Bool {
+            if loss.isCorruption { corruptions += 1 }
+            return loss.isFinal || corruptions > RestoreShared.maximumCorruptions
+        }
     }
 
     private let state = Lock(State())
@@ -165,20 +176,21 @@ extension RestoreShared {
     ///   - generation: of the connection; nil when it is nothing of one connection.
     ///   - isControl: whether it is the one of control, which is needed to the end.
     func lost(_ loss: Loss, of generation: UInt64?, isControl: Bool = false) {
-        let news = state.withLock { state -> (generation: UInt64, breaks: Bool)? in
+        let news = state.withLock { state -> (loss: Loss, generation: UInt64, breaks: Bool)? in
             guard generation == nil || generation == state.generation else { return nil }
             if case .building(let process) = state.copy {
                 // One that is gone already needs no signal.
                 _ = try? process.send(.kill)
                 state.copy = .killed
             }
-            guard !loss.isFinal, state.mayReconnect else { return (state.generation, false) }
+            let loss = Loss(loss.failure, isFinal: state.isFinal(loss))
+            guard !loss.isFinal, state.mayReconnect else { return (loss, state.generation, false) }
             guard !state.isBroken, isControl || state.needsPages else { return nil }
             state.isBroken = true
-            return (state.generation, true)
+            return (loss, state.generation, true)
         }
         guard let news else { return }
-        events.put(.lost(loss, generation: news.generation))
+        events.put(.lost(news.loss, generation: news.generation))
         guard news.breaks else { return }
         connectionStop.signal()
         broken.signal()

@@ -109,6 +109,7 @@ struct BulkService {
     private func sendPages(_ channel: FrameChannel, _ reader: any SourceMemoryReader) throws {
         let limit = UInt64(PageProtocol.maximumPages)
         let buffer = try TransferBuffer(capacity: FrameChannel.contentOffset + Int(limit) * PageSize.baseBytes)
+        var digests = RunDigests()
         while try !isStopped(channel), let (run, isCounted) = session.ledger.claimRun(limit: limit) {
             let mask = try reader.read(
                 VirtualAddress(run.lowerBound << 12),
@@ -116,8 +117,13 @@ struct BulkService {
                 into: buffer,
                 at: FrameChannel.contentOffset
             )
-            if isCounted { session.ledger.streamedAgain() } else { count(run, mask, buffer) }
-            try send(run, mask, buffer, channel)
+            let digest = digests.make(0..<run.count, from: run.lowerBound, mask, buffer, at: FrameChannel.contentOffset)
+            if isCounted {
+                session.ledger.streamedAgain()
+            } else {
+                session.ledger.streamed(run, digest, zero: UInt64(run.count - mask.nonzeroBitCount))
+            }
+            try send(run, mask, digests, buffer, channel)
             FaultPoint.hit(.sourcePagesStreamed)
         }
     }
@@ -132,41 +138,19 @@ struct BulkService {
     static func countRest(_ ledger: PageLedger, _ reader: any SourceMemoryReader, until stop: EventDescriptor) throws {
         let limit = UInt64(PageProtocol.maximumPages)
         let buffer = try TransferBuffer(capacity: Int(limit) * PageSize.baseBytes)
+        var digests = RunDigests()
         while let run = ledger.claimUncounted(limit: limit) {
             if try stop.wait(until: .immediate) { throw ChannelError.stopped }
             let mask = try reader.read(VirtualAddress(run.lowerBound << 12), count: run.count, into: buffer, at: 0)
-            ledger.wasThere(run, Self.digest(of: run, mask, buffer, at: 0))
+            ledger.wasThere(run, digests.make(0..<run.count, from: run.lowerBound, mask, buffer, at: 0))
         }
-    }
-
-    private static func digest(
-        of run: Range<UInt64>,
-        _ mask: UInt64,
-        _ buffer: TransferBuffer,
-        at offset: Int
-    ) -> PageDigest {
-        var digest = PageDigest()
-        for index in 0..<run.count {
-            let address = VirtualAddress((run.lowerBound + UInt64(index)) << 12)
-            if mask & (1 << UInt64(index)) == 0 {
-                digest.addZeros(address: address)
-            } else {
-                let start = offset + index * PageSize.baseBytes
-                buffer.withBytes(start..<start + PageSize.baseBytes) { digest.add(address: address, page: $0) }
-            }
-        }
-        return digest
-    }
-
-    private func count(_ run: Range<UInt64>, _ mask: UInt64, _ buffer: TransferBuffer) {
-        let digest = Self.digest(of: run, mask, buffer, at: FrameChannel.contentOffset)
-        session.ledger.streamed(run, digest, zero: UInt64(run.count - mask.nonzeroBitCount))
     }
 
     /// Pages of data and pages of zeros in turn, each as long as possible.
     private func send(
         _ run: Range<UInt64>,
         _ mask: UInt64,
+        _ digests: RunDigests,
         _ buffer: TransferBuffer,
         _ channel: FrameChannel
     ) throws(ChannelError) {
@@ -178,7 +162,8 @@ struct BulkService {
             let frame = PageFrame(
                 kind: isData ? .pageRun : .zeroRun,
                 address: VirtualAddress((run.lowerBound + UInt64(index)) << 12),
-                count: UInt32(end - index)
+                count: UInt32(end - index),
+                digest: digests.sum(of: index..<end)
             )
             let offset = FrameChannel.contentOffset + index * PageSize.baseBytes
             try channel.send(frame, from: buffer, at: offset, until: .never)

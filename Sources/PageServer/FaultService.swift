@@ -41,6 +41,7 @@ struct FaultService {
         private let session: ServedSession
         private let channel: FrameChannel
         private let buffer: TransferBuffer
+        private var digests = RunDigests()
         private var reader: (any SourceMemoryReader)?
 
         init(_ session: ServedSession, _ channel: FrameChannel) throws(SystemCallError) {
@@ -71,12 +72,10 @@ struct FaultService {
                 let kind = try kind(of: index, mask, request)
                 var end = index + 1
                 while end < request.count, try self.kind(of: end, mask, request) == kind { end += 1 }
-                try send(kind, index..<end, of: request)
+                try send(kind, index..<end, mask, of: request)
                 FaultPoint.hit(.sourceFaultAnswered)
                 // The thread at the other end runs already: counting costs it nothing.
-                if kind == .pages || kind == .zeroPages {
-                    count(index..<end, of: claim, from: first, isZero: kind == .zeroPages)
-                }
+                if kind.statesContents { count(index..<end, of: claim, from: first, isZero: kind == .zeroPages) }
                 index = end
             }
         }
@@ -105,32 +104,31 @@ struct FaultService {
             return seen.guards != 0 && session.ledger.isLate(guard: page) ? .guardPages : .absentPages
         }
 
-        private func send(_ kind: FrameKind, _ pages: Range<UInt32>, of request: PageFrame) throws(ChannelError) {
-            let first = (request.address.rawValue >> 12) + UInt64(pages.lowerBound)
-            let offset = FrameChannel.contentOffset + Int(pages.lowerBound) * PageSize.baseBytes
+        private func send(
+            _ kind: FrameKind,
+            _ pages: Range<UInt32>,
+            _ mask: UInt64,
+            of request: PageFrame
+        ) throws(ChannelError) {
+            let first = request.address.pageNumber
+            let indices = Int(pages.lowerBound)..<Int(pages.upperBound)
             let frame = PageFrame(
                 kind: kind,
                 request: request.request,
-                address: VirtualAddress(first << 12),
+                address: VirtualAddress(pageNumber: first + UInt64(pages.lowerBound)),
                 count: UInt32(pages.count),
-                remaining: request.count - pages.upperBound
+                remaining: request.count - pages.upperBound,
+                digest: kind.statesContents
+                    ? digests.make(indices, from: first, mask, buffer, at: FrameChannel.contentOffset) : PageDigest()
             )
+            let offset = FrameChannel.contentOffset + indices.lowerBound * PageSize.baseBytes
             try channel.send(frame, from: buffer, at: offset, until: .never)
         }
 
         private func count(_ pages: Range<UInt32>, of claim: PageLedger.Claim, from first: UInt64, isZero: Bool) {
             for index in pages where claim.bits & (1 << UInt64(index)) != 0 {
-                let page = first + UInt64(index)
-                let offset = FrameChannel.contentOffset + Int(index) * PageSize.baseBytes
-                var digest = PageDigest()
-                if isZero {
-                    digest.addZeros(address: VirtualAddress(page << 12))
-                } else {
-                    buffer.withBytes(offset..<offset + PageSize.baseBytes) { bytes in
-                        digest.add(address: VirtualAddress(page << 12), page: bytes)
-                    }
-                }
-                session.ledger.counted(page, of: claim, isZero: isZero, digest: digest)
+                let digest = digests[Int(index)]
+                session.ledger.counted(first + UInt64(index), of: claim, isZero: isZero, digest: digest)
             }
         }
 

@@ -141,6 +141,8 @@ struct PreCopyService {
         _ kept: inout PageSet,
         _ channel: FrameChannel
     ) throws(ChannelError) -> UInt64 {
+        let start = FrameChannel.contentOffset
+        var digests = RunDigests()
         var index = 0
         var count: UInt64 = 0
         while index < run.count {
@@ -151,8 +153,13 @@ struct PreCopyService {
             var end = index + 1
             while end < run.count, mask & (1 << UInt64(end)) != 0 { end += 1 }
             let first = run.lowerBound + UInt64(index)
-            let frame = PageFrame(kind: .pageRun, address: VirtualAddress(first << 12), count: UInt32(end - index))
-            let offset = FrameChannel.contentOffset + index * PageSize.baseBytes
+            let frame = PageFrame(
+                kind: .pageRun,
+                address: VirtualAddress(pageNumber: first),
+                count: UInt32(end - index),
+                digest: digests.make(index..<end, from: run.lowerBound, mask, buffer, at: start)
+            )
+            let offset = start + index * PageSize.baseBytes
             try channel.send(frame, from: buffer, at: offset, until: .after(Self.patience))
             kept.insert(first..<first + UInt64(end - index))
             count += UInt64(end - index)

@@ -453,7 +453,7 @@ extension SourceConversation {
             switch error {
             case .wire, .unexpected: commit.violated()
             case .aborted: commit.abortArrived()
-            case .closed, .cut, .timedOut, .stopped, .tls, .refused, .system: commit.connectionLost()
+            case .closed, .cut, .timedOut, .stopped, .corrupted, .tls, .refused, .system: commit.connectionLost()
             }
         return broke(error, resolution)
     }
@@ -587,7 +587,7 @@ extension ChannelError {
     fileprivate var codeAtSource: ExitCode {
         switch self {
         case .aborted: exitCode == .peer ? .peer : .tryAgain
-        case .closed, .cut, .timedOut, .stopped, .wire, .unexpected, .tls, .refused, .system: exitCode
+        case .closed, .cut, .timedOut, .stopped, .wire, .unexpected, .corrupted, .tls, .refused, .system: exitCode
         }
     }
 }

@@ -4,18 +4,22 @@ public import Paging
 /// A frame about one run of pages: every frame of the fault connection, and `pageRun` and `zeroRun` of the bulk
 /// connection.
 ///
-/// It begins with 32 bytes: the ``FrameHeader``, then
+/// It begins with 48 bytes: the ``FrameHeader``, then
 ///
 /// | bytes | |
 /// |---|---|
 /// | 16..<24 | address of the first page at the source, `UInt64`, page-aligned |
 /// | 24..<28 | number of pages, `UInt32`, 1 to ``PageProtocol/maximumPages`` |
 /// | 28..<32 | `UInt32`: pages of the request still to come (``remaining``), or the error code of `failed` |
+/// | 32..<40 | lower half of the ``digest``, `UInt64` |
+/// | 40..<48 | upper half of the ``digest``, `UInt64` |
 ///
 /// and the contents of the pages follow for `pages` and `pageRun`. Decoding and encoding allocate nothing.
 public struct PageFrame: Hashable, Sendable {
     /// Bytes in front of the contents of the pages.
-    public static let byteCount = 32
+    public static let byteCount = 48
+    /// Bytes of that behind the header.
+    static let fieldByteCount = byteCount - FrameHeader.byteCount
     /// The largest such frame, contents and all.
     public static let maximumByteCount = byteCount + Int(PageProtocol.maximumPages) * PageSize.baseBytes
 
@@ -29,37 +33,57 @@ public struct PageFrame: Hashable, Sendable {
     public var count: UInt32
     /// Pages of the request that are still to come; the code of a `failed` frame; zero elsewhere.
     public var remaining: UInt32
+    /// Over these pages as the source has read them, of a kind that ``FrameKind/statesContents``; else of no pages.
+    ///
+    /// Made when the pages are read and compared before they are installed, so that what becomes of them in between shows.
+    public var digest: PageDigest
 
     /// A frame; a kind without pages, an odd address or a count outside of the bounds is a bug of the caller.
-    public init(kind: FrameKind, request: UInt64 = 0, address: VirtualAddress, count: UInt32, remaining: UInt32 = 0) {
+    public init(
+        kind: FrameKind,
+        request: UInt64 = 0,
+        address: VirtualAddress,
+        count: UInt32,
+        remaining: UInt32 = 0,
+        digest: PageDigest = PageDigest()
+    ) {
         precondition(kind.isPageFrame, "PageFrame: a kind without pages")
+        precondition(digest.count == (kind.statesContents ? UInt64(count) : 0), "PageFrame: a digest of other pages")
         precondition(Self.problem(address: address.rawValue, count: count) == nil, "PageFrame: no run of pages")
         self.kind = kind
         self.request = request
         self.address = address
         self.count = count
         self.remaining = remaining
+        self.digest = digest
     }
 
-    /// Decodes the 16 bytes at `offset` that follow `header`.
+    /// Decodes the 32 bytes at `offset` that follow `header`.
     public init(header: FrameHeader, decoding bytes: Span<UInt8>, at offset: Int = 0) throws(WireError) {
         guard header.kind.isPageFrame else {
             throw WireError(.unexpectedKind, at: 4, expected: "a frame of pages", found: "\(header.kind)")
         }
-        guard offset >= 0, bytes.count - offset >= 16 else {
-            throw WireError(.truncated, at: 16, expected: "16 bytes", found: "\(max(0, bytes.count - offset))")
+        guard offset >= 0, bytes.count - offset >= Self.fieldByteCount else {
+            let rest = max(0, bytes.count - offset)
+            throw WireError(.truncated, at: 16, expected: "\(Self.fieldByteCount) bytes", found: "\(rest)")
         }
         let address = bytes.uint64(at: offset)
         let count = bytes.uint32(at: offset + 8)
         let remaining = bytes.uint32(at: offset + 12)
+        let (low, high) = (bytes.uint64(at: offset + 16), bytes.uint64(at: offset + 24))
         if let problem = Self.problem(address: address, count: count) { throw problem }
         self.kind = header.kind
         self.request = header.request
         self.address = VirtualAddress(address)
         self.count = count
         self.remaining = remaining
-        guard header.payloadLength == 16 + contentByteCount else {
-            throw WireError(.badLength, at: 0, expected: "\(16 + contentByteCount)", found: "\(header.payloadLength)")
+        self.digest = PageDigest(count: kind.statesContents ? UInt64(count) : 0, high: high, low: low)
+        guard header.payloadLength == self.header.payloadLength else {
+            let expected = self.header.payloadLength
+            throw WireError(.badLength, at: 0, expected: "\(expected)", found: "\(header.payloadLength)")
+        }
+        guard kind.statesContents || low | high == 0 else {
+            throw WireError(.badField, at: 32, expected: "no digest", found: "\(digest)")
         }
         switch kind {
         case .pages, .zeroPages, .absentPages, .guardPages:
@@ -77,7 +101,7 @@ public struct PageFrame: Hashable, Sendable {
         }
     }
 
-    /// Decodes the first 32 bytes of a frame that `sender` sent on `connection`.
+    /// Decodes the first 48 bytes of a frame that `sender` sent on `connection`.
     public init(
         decoding bytes: Span<UInt8>,
         at offset: Int = 0,
@@ -88,14 +112,14 @@ public struct PageFrame: Hashable, Sendable {
         try self.init(header: header, decoding: bytes, at: offset + FrameHeader.byteCount)
     }
 
-    /// Bytes of page contents that follow the first 32: a multiple of 4096, or none.
+    /// Bytes of page contents that follow the first 48: a multiple of 4096, or none.
     public var contentByteCount: Int {
         kind == .pages || kind == .pageRun ? Int(count) * PageSize.baseBytes : 0
     }
 
     /// The first 16 bytes.
     public var header: FrameHeader {
-        FrameHeader(kind: kind, payloadLength: 16 + contentByteCount, request: request)
+        FrameHeader(kind: kind, payloadLength: Self.fieldByteCount + contentByteCount, request: request)
     }
 
     /// The run of pages.
@@ -103,12 +127,14 @@ public struct PageFrame: Hashable, Sendable {
         PageRun(address: address, count: UInt64(count))
     }
 
-    /// Writes the first 32 bytes at `offset`; a span that is too short is a bug of the caller.
+    /// Writes the first 48 bytes at `offset`; a span that is too short is a bug of the caller.
     public func encode(into bytes: inout MutableSpan<UInt8>, at offset: Int = 0) {
         header.encode(into: &bytes, at: offset)
         bytes.store(address.rawValue, at: offset + 16)
         bytes.store(count, at: offset + 24)
         bytes.store(remaining, at: offset + 28)
+        bytes.store(digest.value.low, at: offset + 32)
+        bytes.store(digest.value.high, at: offset + 40)
     }
 
     private static func problem(address: UInt64, count: UInt32) -> WireError? {

@@ -3,7 +3,7 @@
 /// Constants of the page protocol; the article "The page protocol" describes it byte by byte.
 public enum PageProtocol {
     /// The version that this program speaks.
-    public static let version: UInt16 = 3
+    public static let version: UInt16 = 4
     /// "THAW", the first bytes of a greeting.
     public static let magic: [UInt8] = [0x54, 0x48, 0x41, 0x57]
     /// Most pages in one frame of pages, and most pages asked for at once.
@@ -104,8 +104,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .eagerPages: 1...PageProtocol.maximumEagerChunk
         case .handedOver, .complete: 24...24
         case .grant: 8...8 + 16 * PageProtocol.maximumGuards
-        case .requestPages, .zeroPages, .absentPages, .failed, .guardPages, .zeroRun: 16...16
-        case .pages, .pageRun: 16 + 4096...16 + pageBytes
+        case .requestPages, .zeroPages, .absentPages, .failed, .guardPages, .zeroRun: 32...32
+        case .pages, .pageRun: 32 + 4096...32 + pageBytes
         case .pageMap, .preCopyMap, .guardMap, .resume: 8...8 + 16 * PageProtocol.maximumMapRuns
         case .drained: 8...8
         case .preCopy, .preCopyRound: 24...24
@@ -117,6 +117,18 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     public var isPageFrame: Bool {
         switch self {
         case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .pageRun, .zeroRun: true
+        case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
+            .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .drained,
+            .preCopyRound, .preCopied, .preCopyMap, .guardMap:
+            false
+        }
+    }
+
+    /// Whether this kind says what is in its pages, which its digest is over.
+    public var statesContents: Bool {
+        switch self {
+        case .pages, .zeroPages, .pageRun, .zeroRun: true
+        case .requestPages, .absentPages, .failed, .guardPages: false
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
             .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .drained,
             .preCopyRound, .preCopied, .preCopyMap, .guardMap:

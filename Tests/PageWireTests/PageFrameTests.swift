@@ -26,31 +26,41 @@ struct PageFrameTests {
             frame: PageFrame(kind: .requestPages, request: 0x0102_0304_0506_0708, address: at(0x7fff_f000), count: 1),
             golden: bytes(
                 """
-                10 00 00 00             | payload length 16
+                20 00 00 00             | payload length 32
                 20                      | requestPages
                 00 00 00                | zero
                 08 07 06 05 04 03 02 01 | request id
                 00 f0 ff 7f 00 00 00 00 | from 0x7ffff000 on
                 01 00 00 00             | one page
                 00 00 00 00             | zero
+                00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  | no digest
                 """
             )
         ),
         Case(
-            frame: PageFrame(kind: .pages, request: 9, address: at(0x1000), count: 2, remaining: 3),
+            frame: PageFrame(
+                kind: .pages,
+                request: 9,
+                address: at(0x1000),
+                count: 2,
+                remaining: 3,
+                digest: digest(of: 2)
+            ),
             golden: bytes(
                 """
-                10 20 00 00  21  00 00 00  09 00 00 00 00 00 00 00 | 16 + 2 * 4096 bytes of pages, request 9
+                20 20 00 00  21  00 00 00  09 00 00 00 00 00 00 00 | 32 + 2 * 4096 bytes of pages, request 9
                 00 10 00 00 00 00 00 00  02 00 00 00  03 00 00 00  | 2 pages at 0x1000, 3 more to come
+                05 04 00 00 00 00 00 00  03 02 00 00 00 00 00 00  | digest, lower half first
                 """
             )
         ),
         Case(
-            frame: PageFrame(kind: .zeroPages, request: 9, address: at(0x3000), count: 64, remaining: 0),
+            frame: PageFrame(kind: .zeroPages, request: 9, address: at(0x3000), count: 64, digest: digest(of: 64)),
             golden: bytes(
                 """
-                10 00 00 00  22  00 00 00  09 00 00 00 00 00 00 00 | zeroPages, request 9
+                20 00 00 00  22  00 00 00  09 00 00 00 00 00 00 00 | zeroPages, request 9
                 00 30 00 00 00 00 00 00  40 00 00 00  00 00 00 00  | 64 pages at 0x3000
+                05 04 00 00 00 00 00 00  03 02 00 00 00 00 00 00  | digest, lower half first
                 """
             )
         ),
@@ -58,8 +68,9 @@ struct PageFrameTests {
             frame: PageFrame(kind: .absentPages, request: 9, address: at(0x3000), count: 1, remaining: 63),
             golden: bytes(
                 """
-                10 00 00 00  23  00 00 00  09 00 00 00 00 00 00 00 | absentPages, request 9
+                20 00 00 00  23  00 00 00  09 00 00 00 00 00 00 00 | absentPages, request 9
                 00 30 00 00 00 00 00 00  01 00 00 00  3f 00 00 00  | 1 page at 0x3000, 63 more to come
+                00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  | no digest
                 """
             )
         ),
@@ -67,26 +78,29 @@ struct PageFrameTests {
             frame: PageFrame(kind: .failed, request: 10, address: at(0x3000), count: 1, remaining: 71),
             golden: bytes(
                 """
-                10 00 00 00  24  00 00 00  0a 00 00 00 00 00 00 00 | failed, request 10
+                20 00 00 00  24  00 00 00  0a 00 00 00 00 00 00 00 | failed, request 10
                 00 30 00 00 00 00 00 00  01 00 00 00  47 00 00 00  | 1 page at 0x3000, code 71
+                00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  | no digest
                 """
             )
         ),
         Case(
-            frame: PageFrame(kind: .pageRun, address: at(0x5000), count: 64),
+            frame: PageFrame(kind: .pageRun, address: at(0x5000), count: 64, digest: digest(of: 64)),
             golden: bytes(
                 """
-                10 00 04 00  31  00 00 00  00 00 00 00 00 00 00 00 | 16 + 64 * 4096 bytes of pageRun
+                20 00 04 00  31  00 00 00  00 00 00 00 00 00 00 00 | 32 + 64 * 4096 bytes of pageRun
                 00 50 00 00 00 00 00 00  40 00 00 00  00 00 00 00  | 64 pages at 0x5000
+                05 04 00 00 00 00 00 00  03 02 00 00 00 00 00 00  | digest, lower half first
                 """
             )
         ),
         Case(
-            frame: PageFrame(kind: .zeroRun, address: at(0x5000), count: 3),
+            frame: PageFrame(kind: .zeroRun, address: at(0x5000), count: 3, digest: digest(of: 3)),
             golden: bytes(
                 """
-                10 00 00 00  32  00 00 00  00 00 00 00 00 00 00 00 | zeroRun
+                20 00 00 00  32  00 00 00  00 00 00 00 00 00 00 00 | zeroRun
                 00 50 00 00 00 00 00 00  03 00 00 00  00 00 00 00  | 3 pages at 0x5000
+                05 04 00 00 00 00 00 00  03 02 00 00 00 00 00 00  | digest, lower half first
                 """
             )
         ),
@@ -94,23 +108,29 @@ struct PageFrameTests {
             frame: PageFrame(kind: .guardPages, request: 10, address: at(0x3000), count: 2, remaining: 1),
             golden: bytes(
                 """
-                10 00 00 00  25 00 00 00  0a 00 00 00 00 00 00 00 | guardPages, request 10
+                20 00 00 00  25 00 00 00  0a 00 00 00 00 00 00 00 | guardPages, request 10
                 00 30 00 00 00 00 00 00  02 00 00 00  01 00 00 00  | 2 pages at 0x3000, 1 more to come
+                00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  | no digest
                 """
             )
         ),
     ]
 
+    /// Any digest of so many pages.
+    private static func digest(of count: UInt64) -> PageDigest {
+        PageDigest(count: count, high: 0x0203, low: 0x0405)
+    }
+
     private static func at(_ address: UInt64) -> VirtualAddress {
         VirtualAddress(address)
     }
 
-    /// The first 32 bytes of a frame.
+    /// The first 48 bytes of a frame.
     private static func encoded(_ frame: PageFrame) -> [UInt8] {
-        var result = [UInt8](repeating: 0xee, count: 40)
+        var result = [UInt8](repeating: 0xee, count: 56)
         var span = result.mutableSpan
         frame.encode(into: &span, at: 4)
-        return Array(result[4..<36])
+        return Array(result[4..<52])
     }
 
     private static func decoded(
@@ -141,13 +161,13 @@ struct PageFrameTests {
     func onlyFramesWithPagesCarryContents(_ sample: Case) {
         let carries = sample.frame.kind == .pages || sample.frame.kind == .pageRun
         #expect(sample.frame.contentByteCount == (carries ? Int(sample.frame.count) * 4096 : 0))
-        #expect(sample.frame.header.payloadLength == 16 + sample.frame.contentByteCount)
+        #expect(sample.frame.header.payloadLength == 32 + sample.frame.contentByteCount)
         #expect(PageFrame.byteCount + sample.frame.contentByteCount <= PageFrame.maximumByteCount)
     }
 
     @Test(arguments: cases)
     func everyTruncationIsAnError(_ sample: Case) {
-        for length in 0..<32 {
+        for length in 0..<48 {
             let decoded = Self.decoded(Array(sample.golden[..<length]), on: sample.connection, from: sample.sender)
             guard case .failure(let error) = decoded else {
                 Issue.record("\(length) bytes of \(sample) decode")
@@ -159,7 +179,7 @@ struct PageFrameTests {
 
     @Test(arguments: cases)
     func everyChangedByteGivesAFrameOrAnError(_ sample: Case) {
-        for position in 0..<32 {
+        for position in 0..<48 {
             for change in UInt8(1)...255 {
                 var altered = sample.golden
                 altered[position] ^= change
@@ -177,7 +197,7 @@ struct PageFrameTests {
     func junkGivesAFrameOrAnError(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         for _ in 0..<2_000 {
-            var frame = (0..<32).map { _ in UInt8.random(in: 0...255, using: &random) }
+            var frame = (0..<48).map { _ in UInt8.random(in: 0...255, using: &random) }
             frame[4] = FrameKind.allCases.randomElement(using: &random)?.rawValue ?? 0
             for index in 5..<8 { frame[index] = 0 }
             if random.one(in: 2) { for index in [2, 3] { frame[index] = 0 } }
@@ -195,7 +215,7 @@ struct PageFrameTests {
     @Test func fieldsOutsideOfTheirBoundsAreErrors() {
         let request = Self.cases[0].golden
         let bad: [(position: Int, replacement: [UInt8], code: WireError.Code, offset: Int)] = [
-            (0, [0x11], .badLength, 0),
+            (0, [0x21], .badLength, 0),
             (4, [0x99], .unknownKind, 4),
             (4, [0x21], .unexpectedKind, 4),
             (5, [1], .badField, 5),
@@ -207,6 +227,8 @@ struct PageFrameTests {
             (24, [65], .badField, 24),
             (27, [1], .badField, 24),
             (28, [1], .badField, 28),
+            (32, [1], .badField, 32),
+            (47, [1], .badField, 32),
         ]
         for (position, replacement, code, offset) in bad {
             var frame = request

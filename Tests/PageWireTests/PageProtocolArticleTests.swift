@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import LinuxSystem
 import PageWire
+import Paging
 import Testing
 
 /// The article "The page protocol" says what the code does.
@@ -70,13 +71,16 @@ struct PageProtocolArticleTests {
             let values = digits.compactMap { $0.count == 2 ? UInt8($0, radix: 16) : nil }
             if values.count == digits.count { example += values }
         }
-        try #require(example.count == 64)
+        try #require(example.count == 96)
         let request = try PageFrame(decoding: example.span, on: .fault, from: .destination)
-        let answer = try PageFrame(decoding: example.span, at: 32, on: .fault, from: .source)
+        let answer = try PageFrame(decoding: example.span, at: 48, on: .fault, from: .source)
         #expect(request.kind == .requestPages)
         #expect(answer.kind == .pages)
         #expect(request.request == answer.request)
         #expect(request.run == answer.run)
+        var zeros = PageDigest()
+        zeros.addZeros(address: answer.address)
+        #expect(answer.digest == zeros)
     }
 
     @Test func theBoundsInTheTextAreTheCode() throws {

@@ -33,9 +33,9 @@ import Testing
         littleEndian(UInt64(length), 4) + [kind, padding, 0, 0] + littleEndian(request, 8)
     }
 
-    private static func request(address: UInt64, count: UInt32, length: UInt32 = 16) -> [UInt8] {
+    private static func request(address: UInt64, count: UInt32, length: UInt32 = 32) -> [UInt8] {
         header(FrameKind.requestPages.rawValue, length: length, request: 1) + littleEndian(address, 8)
-            + littleEndian(UInt64(count), 4) + littleEndian(0, 4)
+            + littleEndian(UInt64(count), 4) + [UInt8](repeating: 0, count: 20)
     }
 
     private static func littleEndian(_ value: UInt64, _ count: Int) -> [UInt8] {
@@ -47,12 +47,12 @@ import Testing
         Junk(name: "an unknown kind", bytes: header(0xfe, length: 16) + [UInt8](repeating: 0, count: 16)),
         Junk(name: "a length of 4 GiB", bytes: header(FrameKind.requestPages.rawValue, length: .max)),
         Junk(name: "a length of nothing", bytes: header(FrameKind.requestPages.rawValue, length: 0)),
-        Junk(name: "padding", bytes: header(FrameKind.requestPages.rawValue, length: 16, padding: 1)),
+        Junk(name: "padding", bytes: header(FrameKind.requestPages.rawValue, length: 32, padding: 1)),
         Junk(name: "no pages", bytes: request(address: 0x100000, count: 0)),
         Junk(name: "too many pages", bytes: request(address: 0x100000, count: PageProtocol.maximumPages + 1)),
         Junk(name: "four billion pages", bytes: request(address: 0x100000, count: .max)),
         Junk(name: "an address inside of a page", bytes: request(address: 0x100001, count: 1)),
-        Junk(name: "pages that nobody asked for", bytes: header(FrameKind.pages.rawValue, length: 16)),
+        Junk(name: "pages that nobody asked for", bytes: header(FrameKind.pages.rawValue, length: 32)),
         Junk(name: "a grant", bytes: Message.grant(guards: []).encoded()),
         Junk(name: "a second greeting", bytes: Message.hello(connection: .fault, session: .none).encoded()),
         Junk(name: "another protocol", bytes: Array("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".utf8)),

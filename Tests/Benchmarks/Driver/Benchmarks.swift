@@ -37,8 +37,8 @@ struct Plan {
     struct Usage: Error, CustomStringConvertible {
         let description = """
             usage: Benchmarks [--quick] [--only PART,...] [--json FILE] [--svg FOLDER] [--delay MICROSECONDS] [--bandwidth MBIT]
-              PART         pause, latency, bulk, threads, orders, links, application;
-                           moves, sizes, writers, tracking, or precopy for these four
+              PART         digest, pause, latency, bulk, threads, orders, links,
+                           application; moves, sizes, writers, tracking, or precopy for these four
               --quick      less memory, fewer cases, once each: whether it works, no figures to quote
               --svg        pictures of what has a picture
               --delay, --bandwidth
@@ -47,6 +47,7 @@ struct Plan {
     }
 
     enum Part: String, CaseIterable {
+        case digest
         case pause
         case latency
         case bulk

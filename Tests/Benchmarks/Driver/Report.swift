@@ -13,6 +13,7 @@ struct Report {
         for part in plan.parts {
             let began = MonotonicTime.now
             switch part {
+            case .digest: add("digest", try measureDigest(plan))
             case .pause: add("pause", try measurePause(plan))
             case .latency: add("latency", try measureLatency(plan))
             case .bulk: add("bulk", try measureBulk(plan))
