@@ -22,11 +22,17 @@ public final class ControlLoop {
     private static let controlToken: UInt64 = .max
     private static let signalToken: UInt64 = .max - 1
 
+    /// How often it is looked whether the other machine is still there, and for how long it may answer nothing.
+    private static let lookInterval = Duration.seconds(3)
+    private static let patience = Duration.seconds(12)
+
     private let poller: Poller
     private let signals: SignalDescriptor
     private let sendTimeout: Duration
     /// When the peer was heard last, or its connection began.
     public private(set) var lastHeard = MonotonicTime.now
+    /// When it is to be looked for a machine that has gone.
+    private var nextLook = Deadline.never
     /// The token that was reported last.
     private var lastReady: UInt64 = 0
     /// The connection, while there is one.
@@ -65,12 +71,14 @@ public final class ControlLoop {
         try poller.add(channel.connection.descriptor, token: Self.controlToken)
         self.channel = channel
         lastHeard = .now
+        nextLook = .after(Self.lookInterval)
     }
 
     /// Talks over no connection from now on; the connection stays open as long as somebody keeps it.
     public func detach() throws(SystemCallError) {
         guard let channel else { return }
         self.channel = nil
+        nextLook = .never
         try poller.remove(channel.connection.descriptor)
     }
 
@@ -115,10 +123,18 @@ public final class ControlLoop {
         return nil
     }
 
+    /// Whether the machine at the other end answers nothing any more: no end of the connection ever comes from there.
+    private func isPeerGone() -> Bool {
+        guard let channel else { return false }
+        nextLook = .after(Self.lookInterval)
+        return SocketTuning.isUnanswered(channel.connection.descriptor, for: Self.patience)
+    }
+
     private func wait(until deadline: Deadline) throws(ChannelError) -> Event? {
+        if nextLook.hasPassed && isPeerGone() { throw .timedOut }
         do throws(SystemCallError) {
-            let count = try poller.wait(until: deadline)
-            guard count > 0 else { return .timedOut }
+            let count = try poller.wait(until: deadline.earlier(nextLook))
+            guard count > 0 else { return deadline.hasPassed ? .timedOut : nil }
             let ready = (0..<count).map { poller[$0].token }.filter { $0 < Self.signalToken }.sorted()
             // Each in its turn: one that stays readable must not hide the others.
             guard let token = ready.first(where: { $0 > lastReady }) ?? ready.first else { return nil }

@@ -17,8 +17,8 @@ public struct StreamSocket: ~Copyable, Sendable {
         /// Probes without answer after which the connection is lost.
         public var probes: Int32
 
-        /// By default a dead machine is noticed after half a minute.
-        public init(idle: Int32 = 10, interval: Int32 = 5, probes: Int32 = 4) {
+        /// By default a dead machine is noticed after twelve seconds.
+        public init(idle: Int32 = 3, interval: Int32 = 3, probes: Int32 = 3) {
             self.idle = idle
             self.interval = interval
             self.probes = probes

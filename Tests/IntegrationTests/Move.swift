@@ -20,6 +20,8 @@ final class Move {
         var stallsAfter: UInt64?
         /// Through a proxy that carries so many bytes of the stream and nothing more of it: what is touched then is asked for.
         var stallsStreamAfter: UInt64?
+        /// Source and destination are machines of their own, joined by a cable.
+        var cable: Cable?
         /// Variables of both programs, `NAME=VALUE`; `SIDE` becomes `source` or `destination`.
         var environment: [String] = []
 
@@ -46,7 +48,12 @@ final class Move {
 
     /// Starts both sides.
     init(of pid: Int32, _ options: Options = Options()) throws {
-        server = try Self.startServer(pid, options.source, environment: options.environment(of: "source"))
+        server = try Self.startServer(
+            pid,
+            options.source,
+            on: options.cable,
+            environment: options.environment(of: "source")
+        )
         serverEvents = StatusEvents(of: server)
         let listening = try serverEvents.wait(for: "listening")
         guard let port = listening["port"]?.integer else { throw TestFailure("no port in \(listening)") }
@@ -71,14 +78,16 @@ final class Move {
     static func startServer(
         _ pid: Int32,
         _ arguments: [String] = [],
+        on cable: Cable? = nil,
         environment: [String] = []
     ) throws -> TestProcess {
         let certificates = try Certificates.directory()
         let record = arguments.contains("--record") ? [] : ["--no-record"]
+        let words = ["page-server", "-t", "\(pid)", "--port", "0", "--tls-dir", certificates, "--status-fd", "3"]
+        let (program, prefix) = cable?.command(.source) ?? (BuiltProduct.thaw, [])
         return try TestProcess(
-            BuiltProduct.thaw,
-            ["page-server", "-t", "\(pid)", "--port", "0", "--tls-dir", certificates, "--status-fd", "3"] + record
-                + arguments,
+            program,
+            prefix + words + (cable.map { ["--address", $0.sourceAddress] } ?? []) + record + arguments,
             options: .init(output: .null, environment: environment, statusPipe: true)
         )
     }
@@ -87,9 +96,11 @@ final class Move {
         let certificates = try options.clientCertificates ?? Certificates.directory()
         let preCopy = options.preCopies ? [] : ["--no-pre-copy"]
         let words = ["restore", "--port", "\(port)", "--tls-dir", certificates, "--status-fd", "3"] + preCopy
+        let address = options.cable.map { ["--address", $0.sourceAddress, "--server-name", "localhost"] } ?? []
+        let (program, prefix) = options.cable?.command(.destination) ?? (BuiltProduct.thaw, [])
         return try TestProcess(
-            BuiltProduct.thaw,
-            words + options.destination,
+            program,
+            prefix + words + address + options.destination,
             options: .init(
                 input: options.input,
                 output: options.output,
@@ -142,12 +153,13 @@ struct MovableVictim {
     let folder: Scratch
     let process: TestProcess
 
-    /// Starts a victim in `mode` with the folder of the run and `arguments`, and waits until it is ready.
-    init(_ mode: String, _ arguments: [String] = []) throws {
+    /// Starts a victim in `mode` with the folder of the run and `arguments`, perhaps on the source of a cable, and waits until it is ready.
+    init(_ mode: String, _ arguments: [String] = [], on cable: Cable? = nil) throws {
         folder = try Scratch(mode)
+        let (program, prefix) = cable?.command(.source, BuiltProduct.victim) ?? (BuiltProduct.victim, [])
         process = try TestProcess(
-            BuiltProduct.victim,
-            [mode, folder.path] + arguments,
+            program,
+            prefix + [mode, folder.path] + arguments,
             options: .init(output: .file(folder.file("out")), errors: .file(folder.file("err")), directory: "/")
         )
         do {
@@ -199,9 +211,10 @@ struct MovableVictim {
 func withMovableVictim<Result>(
     _ mode: String,
     _ arguments: [String] = [],
+    on cable: Cable? = nil,
     _ body: (MovableVictim) throws -> Result
 ) throws -> Result {
-    let victim = try MovableVictim(mode, arguments)
+    let victim = try MovableVictim(mode, arguments, on: cable)
     defer { victim.process.end() }
     return try body(victim)
 }

@@ -73,25 +73,6 @@ struct SourceLossTests {
         }
     }
 
-    /// The network is gone and nobody is told, as when a cable is pulled: no end and no reset comes on either side.
-    @Test func bothEndsFindThatNothingIsCarriedAnyMoreAndResume() throws {
-        try withLoss([]) { victim, move, proxy, _ in
-            // While it lets the process go a destination may be silent for longer.
-            try wait(for: "the source to hear of it") { move.server.errors.contains("runs at the destination") }
-            proxy.stall(true)
-            try move.restorerEvents.wait(for: "lost", within: .seconds(25))
-            try move.serverEvents.wait(for: "lost", within: .seconds(25))
-            #expect(processState(victim.pid).map { "tT".contains($0) } == true)
-            proxy.stall(false)
-            try move.restorerEvents.wait(for: "resumed")
-            try move.serverEvents.wait(for: "resumed")
-            try move.waitUntilComplete()
-            let verdict = try victim.verdict()
-            #expect(verdict == "ok carried")
-            #expect(try move.restorer.waitForExit() == .exited(0))
-        }
-    }
-
     /// By default it waits, for ever; nobody is told that the source is back before it is.
     @Test func aSourceThatOnlyDoesNotAnswerIsFoundInSeconds() throws {
         try withLoss([]) { victim, move, proxy, copy in
