@@ -6,6 +6,13 @@ public enum Machine {
     /// Whether the tests run as root, which ptrace, namespaces and userfaultfd events need.
     public static var isRoot: Bool { geteuid() == 0 }
 
+    /// What the environment of the tests says, nil when it says nothing.
+    public static func variable(_ name: String) -> String? {
+        // SAFETY: a NUL-terminated string of the environment, which no test changes, copied at once.
+        guard let text = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: text)
+    }
+
     /// Path of a program in the usual folders, or nil.
     public static func program(_ name: String) -> String? {
         for folder in ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"] {
