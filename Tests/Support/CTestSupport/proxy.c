@@ -13,17 +13,25 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { MOST_CONNECTIONS = 256, MOST_RULES = 64, ROOM = 64 << 10 };
+enum { MOST_CONNECTIONS = 256, MOST_RULES = 64, ROOM = 64 << 10, RECORD_HEADER = 5, LONGEST_WAIT = 1 << 30 };
 
 // One direction of a connection: bytes that were read from `from` and not yet written to `to`.
 struct lane {
     int from, to;
     unsigned long long carried; // bytes that have been let through
+    unsigned long long records; // records of TLS that have begun to be
+    size_t record_left;         // bytes until the next one begins
+    size_t header_count;        // bytes of `header` that have been let through
+    unsigned char header[RECORD_HEADER];
     size_t start, end;
+    size_t again_from, again_to; // what is to be sent twice, until it has been sent once
+    size_t repeating;            // bytes that are sent for the second time and not counted
+    unsigned long long until;    // nothing is carried before
     bool ended, stalled;
-    char bytes[ROOM];
+    unsigned char bytes[ROOM];
 };
 
 struct connection {
@@ -36,7 +44,7 @@ struct ctest_proxy {
     pthread_t thread;
     int listener, event, target;
     bool stopping, refusing, stalling;
-    int cuts;
+    int cuts, fired;
     unsigned long long carried;
     int accepted;
     struct connection *connections[MOST_CONNECTIONS];
@@ -94,27 +102,118 @@ static void admit(struct ctest_proxy *proxy) {
     proxy->connections[proxy->accepted++] = connection;
 }
 
-// The rule that the next bytes of a lane meet first, if any.
-static struct ctest_proxy_rule *next_rule(struct ctest_proxy *proxy, int number, int side) {
-    struct ctest_proxy_rule *found = NULL;
+static unsigned long long now_in_milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000;
+}
+
+// Follows the headers of records in bytes that are let through.
+static void follow(struct lane *lane, const unsigned char *bytes, size_t count) {
+    while (count > 0) {
+        if (lane->record_left > 0) {
+            size_t step = lane->record_left < count ? lane->record_left : count;
+            lane->record_left -= step;
+            bytes += step;
+            count -= step;
+            continue;
+        }
+        if (lane->header_count == 0)
+            lane->records++;
+        lane->header[lane->header_count++] = *bytes++;
+        count--;
+        if (lane->header_count == RECORD_HEADER) {
+            lane->header_count = 0;
+            lane->record_left = (size_t)lane->header[3] << 8 | lane->header[4];
+        }
+    }
+}
+
+// Whether the next byte begins a record.
+static bool between_records(const struct lane *lane) { return lane->record_left == 0 && lane->header_count == 0; }
+
+// Bytes of the record that begins with the next byte, as far as they are here.
+static size_t record_here(const struct lane *lane) {
+    size_t here = lane->end - lane->start;
+    if (here < RECORD_HEADER)
+        return here;
+    const unsigned char *header = lane->bytes + lane->start;
+    size_t whole = RECORD_HEADER + ((size_t)header[3] << 8 | header[4]);
+    return whole < here ? whole : here;
+}
+
+// Whether a rule is met by the next byte of a lane; if not, `room` becomes at most what may be carried before it is looked at again.
+static bool is_met(struct ctest_proxy *proxy, const struct ctest_proxy_rule *rule, const struct lane *lane, size_t *room) {
+    if (rule->counts_records) {
+        if (between_records(lane)) {
+            if (rule->offset <= lane->records)
+                return true;
+            if (*room > RECORD_HEADER)
+                *room = RECORD_HEADER;
+        } else {
+            size_t left = lane->record_left > 0 ? lane->record_left : RECORD_HEADER - lane->header_count;
+            if (*room > left)
+                *room = left;
+        }
+        return false;
+    }
+    unsigned long long position = rule->connection < 0 ? proxy->carried : lane->carried;
+    if (rule->offset <= position)
+        return true;
+    if (rule->offset - position < *room)
+        *room = (size_t)(rule->offset - position);
+    return false;
+}
+
+// The rule that is met by the next byte of a lane, if any; if none, `room` becomes what may be carried before one is.
+static struct ctest_proxy_rule *met_rule(struct ctest_proxy *proxy, int number, int side, size_t *room) {
     for (int index = 0; index < proxy->rule_count; index++) {
         struct ctest_proxy_rule *rule = &proxy->rules[index];
         if (rule->fired || (rule->connection >= 0 && rule->connection != number) || (rule->direction >= 0 && rule->direction != side))
             continue;
-        if (!found || rule->offset < found->offset)
-            found = rule;
+        if (is_met(proxy, rule, &proxy->connections[number]->lanes[side], room))
+            return rule;
     }
-    return found;
+    return NULL;
 }
 
 // Does what a rule says; returns whether the lane goes on.
 static bool fire(struct ctest_proxy *proxy, struct ctest_proxy_rule *rule, struct connection *connection, int side) {
+    struct lane *lane = &connection->lanes[side];
+    size_t extent = rule->counts_records ? record_here(lane) : lane->end - lane->start;
     rule->fired = true;
+    proxy->fired++;
     switch (rule->action) {
+    case CTEST_DUPLICATE:
+        lane->again_from = lane->start;
+        lane->again_to = lane->start + (rule->amount > 0 && rule->amount < extent ? rule->amount : extent);
+        return true;
+    case CTEST_CORRUPT:
+        extent *= 8;
+        lane->bytes[lane->start + rule->amount % extent / 8] ^= (unsigned char)(1 << rule->amount % 8);
+        return true;
+    case CTEST_DELAY: lane->until = now_in_milliseconds() + rule->amount; return false;
     case CTEST_CUT: cut(proxy, connection); return false;
     case CTEST_CUT_ALL: cut_all(proxy); return false;
-    case CTEST_HALF_CLOSE: shutdown(connection->lanes[side].to, SHUT_WR); connection->lanes[side].ended = true; proxy->cuts++; return false;
+    case CTEST_HALF_CLOSE: shutdown(lane->to, SHUT_WR); lane->ended = true; proxy->cuts++; return false;
     default: connection->lanes[0].stalled = connection->lanes[1].stalled = true; proxy->cuts++; return false;
+    }
+}
+
+// Counts bytes that were sent, and goes back to where those begin that are sent twice.
+static void pass(struct ctest_proxy *proxy, struct lane *lane, size_t count) {
+    if (lane->repeating > 0) {
+        lane->repeating -= count;
+    } else {
+        follow(lane, lane->bytes + lane->start, count);
+        lane->carried += count;
+        proxy->carried += count;
+    }
+    lane->start += count;
+    if (lane->again_to > 0 && lane->start == lane->again_to) {
+        lane->repeating = lane->again_to - lane->again_from;
+        lane->start = lane->again_from;
+        lane->again_to = 0;
     }
 }
 
@@ -122,7 +221,7 @@ static bool fire(struct ctest_proxy *proxy, struct ctest_proxy_rule *rule, struc
 static void carry(struct ctest_proxy *proxy, int number, int side) {
     struct connection *connection = proxy->connections[number];
     struct lane *lane = &connection->lanes[side];
-    while (connection->open && !lane->stalled && !proxy->stalling) {
+    while (connection->open && !lane->stalled && !proxy->stalling && lane->until <= now_in_milliseconds()) {
         if (lane->start == lane->end) {
             ssize_t count = recv(lane->from, lane->bytes, ROOM, MSG_DONTWAIT);
             if (count < 0 && (errno == EAGAIN || errno == EINTR))
@@ -145,25 +244,25 @@ static void carry(struct ctest_proxy *proxy, int number, int side) {
             lane->end = (size_t)count;
         }
         size_t room = lane->end - lane->start;
-        struct ctest_proxy_rule *rule = next_rule(proxy, number, side);
-        if (rule) {
-            unsigned long long position = rule->connection < 0 ? proxy->carried : lane->carried;
-            if (rule->offset <= position) {
+        if (lane->repeating > 0) {
+            if (lane->repeating < room)
+                room = lane->repeating;
+        } else {
+            struct ctest_proxy_rule *rule = met_rule(proxy, number, side, &room);
+            if (rule) {
                 if (!fire(proxy, rule, connection, side))
                     return;
                 continue;
             }
-            if (rule->offset - position < room)
-                room = rule->offset - position;
+            if (lane->again_to > 0 && lane->again_to - lane->start < room)
+                room = lane->again_to - lane->start;
         }
         ssize_t count = send(lane->to, lane->bytes + lane->start, room, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (count < 0)
             return cut(proxy, connection);
-        lane->start += (size_t)count;
-        lane->carried += (unsigned long long)count;
-        proxy->carried += (unsigned long long)count;
+        pass(proxy, lane, (size_t)count);
     }
 }
 
@@ -174,6 +273,7 @@ static void *run(void *argument) {
     pthread_mutex_lock(&proxy->lock);
     while (!proxy->stopping) {
         nfds_t count = 0;
+        unsigned long long now = now_in_milliseconds(), patience = LONGEST_WAIT;
         polled[count++] = (struct pollfd){.fd = proxy->event, .events = POLLIN};
         polled[count++] = (struct pollfd){.fd = proxy->listener, .events = POLLIN};
         for (int number = 0; number < proxy->accepted; number++) {
@@ -182,12 +282,17 @@ static void *run(void *argument) {
                 struct lane *lane = &connection->lanes[side];
                 if (lane->ended || lane->stalled || proxy->stalling)
                     continue;
+                if (lane->until > now) {
+                    if (lane->until - now < patience)
+                        patience = lane->until - now;
+                    continue;
+                }
                 bool writes = lane->start < lane->end;
                 polled[count++] = (struct pollfd){.fd = writes ? lane->to : lane->from, .events = both[writes]};
             }
         }
         pthread_mutex_unlock(&proxy->lock);
-        poll(polled, count, -1);
+        poll(polled, count, patience == LONGEST_WAIT ? -1 : (int)patience);
         pthread_mutex_lock(&proxy->lock);
         eventfd_t ignored;
         if (polled[0].revents)
@@ -270,7 +375,7 @@ void ctest_proxy_add(struct ctest_proxy *proxy, struct ctest_proxy_rule rule) {
 
 struct ctest_proxy_state ctest_proxy_look(struct ctest_proxy *proxy) {
     pthread_mutex_lock(&proxy->lock);
-    struct ctest_proxy_state state = {proxy->carried, proxy->accepted, proxy->cuts};
+    struct ctest_proxy_state state = {proxy->carried, proxy->accepted, proxy->cuts, proxy->fired};
     pthread_mutex_unlock(&proxy->lock);
     return state;
 }
@@ -280,4 +385,11 @@ unsigned long long ctest_proxy_carried(struct ctest_proxy *proxy, int connection
     unsigned long long carried = connection < proxy->accepted ? proxy->connections[connection]->lanes[direction].carried : 0;
     pthread_mutex_unlock(&proxy->lock);
     return carried;
+}
+
+unsigned long long ctest_proxy_records(struct ctest_proxy *proxy, int connection, int direction) {
+    pthread_mutex_lock(&proxy->lock);
+    unsigned long long records = connection < proxy->accepted ? proxy->connections[connection]->lanes[direction].records : 0;
+    pthread_mutex_unlock(&proxy->lock);
+    return records;
 }

@@ -5,7 +5,7 @@ internal import CTestSupport
 @safe
 public final class CuttingProxy: Sendable {
     /// What happens when a place is reached.
-    public enum Action: Sendable, CaseIterable {
+    public enum Action: Sendable {
         /// The connection is reset on both sides.
         case cut
         /// All connections are.
@@ -14,9 +14,25 @@ public final class CuttingProxy: Sendable {
         case halfClose
         /// Nothing is carried any more on this connection, and nobody is told.
         case stall
+        /// What comes next is carried twice: so many bytes of it, or, for 0, all that is here.
+        case duplicate(UInt32)
+        /// A bit of what comes next is another one: the one of this number, counted around what is here.
+        case corrupt(UInt32)
+        /// One direction carries nothing for so many milliseconds, and then goes on.
+        case delay(UInt32)
+
+        fileprivate var amount: UInt32 {
+            switch self {
+            case .duplicate(let amount), .corrupt(let amount), .delay(let amount): amount
+            case .cut, .cutAll, .halfClose, .stall: 0
+            }
+        }
 
         fileprivate var number: ctest_proxy_action {
             switch self {
+            case .duplicate: CTEST_DUPLICATE
+            case .corrupt: CTEST_CORRUPT
+            case .delay: CTEST_DELAY
             case .cut: CTEST_CUT
             case .cutAll: CTEST_CUT_ALL
             case .halfClose: CTEST_HALF_CLOSE
@@ -31,6 +47,14 @@ public final class CuttingProxy: Sendable {
         case toServer = 0
         /// To who connected.
         case toClient = 1
+    }
+
+    /// Where something happens.
+    public enum Place: Sendable {
+        /// Before the byte of this number, from 0.
+        case byte(UInt64)
+        /// Before the record of TLS of this number, from 0, which is what carries a message; what happens then happens to it alone.
+        case record(UInt64)
     }
 
     // SAFETY: the C side locks.
@@ -60,11 +84,27 @@ public final class CuttingProxy: Sendable {
     ///   - direction: nil for either.
     ///   - offset: bytes that are carried before.
     public func plan(_ action: Action, connection: Int? = nil, _ direction: Direction? = nil, at offset: UInt64) {
+        add(action, connection, direction, .byte(offset))
+    }
+
+    /// Does something at a place of a connection, once; as ``plan(_:connection:_:at:)``.
+    public func plan(_ action: Action, connection: Int, _ direction: Direction, at place: Place) {
+        add(action, connection, direction, place)
+    }
+
+    private func add(_ action: Action, _ connection: Int?, _ direction: Direction?, _ place: Place) {
+        let (offset, countsRecords) =
+            switch place {
+            case .byte(let number): (number, false)
+            case .record(let number): (number, true)
+            }
         let rule = ctest_proxy_rule(
             connection: Int32(connection ?? -1),
             direction: direction?.rawValue ?? -1,
             offset: offset,
+            counts_records: countsRecords,
             action: action.number,
+            amount: action.amount,
             fired: false
         )
         // SAFETY: the proxy lives as long as this object.
@@ -110,6 +150,18 @@ public final class CuttingProxy: Sendable {
     public var cuts: Int {
         // SAFETY: as above.
         Int(unsafe ctest_proxy_look(proxy).cuts)
+    }
+
+    /// Plans that have come to pass.
+    public var happened: Int {
+        // SAFETY: as above.
+        Int(unsafe ctest_proxy_look(proxy).fired)
+    }
+
+    /// Records of TLS of one connection.
+    public func records(of connection: Int, _ direction: Direction) -> UInt64 {
+        // SAFETY: as above.
+        unsafe ctest_proxy_records(proxy, Int32(connection), direction.rawValue)
     }
 
     /// Bytes of one connection.

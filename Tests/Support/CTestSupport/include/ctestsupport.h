@@ -50,16 +50,25 @@ enum ctest_proxy_action {
     CTEST_HALF_CLOSE,
     /// Nothing is carried any more, and nobody is told.
     CTEST_STALL,
+    /// What comes next is carried twice: the first `amount` bytes of it, or all that is here.
+    CTEST_DUPLICATE,
+    /// Bit `amount` of what is here is another one when it is carried.
+    CTEST_CORRUPT,
+    /// One direction carries nothing for `amount` milliseconds, and then goes on.
+    CTEST_DELAY,
 };
 
-/// That something happens before byte `offset`; once.
+/// That something happens before byte `offset`, or before the record of TLS of that number; once.
 struct ctest_proxy_rule {
     /// The number of the connection in the order in which they came, from 0; -1 for any, then `offset` counts all bytes of all of them.
     int connection;
     /// 0 to the server, 1 to the client, -1 for either.
     int direction;
     unsigned long long offset;
+    /// Then the next bytes, for DUPLICATE and CORRUPT, are those of one record.
+    _Bool counts_records;
     enum ctest_proxy_action action;
+    unsigned amount;
     _Bool fired;
 };
 
@@ -69,7 +78,7 @@ enum ctest_proxy_order { CTEST_CUT_NOW, CTEST_CUT_ONE, CTEST_FORGET, CTEST_REFUS
 /// What has happened.
 struct ctest_proxy_state {
     unsigned long long carried;
-    int accepted, cuts;
+    int accepted, cuts, fired;
 };
 
 /// Starts a proxy to a port of loopback; NULL when that cannot be. `port` is its own.
@@ -84,5 +93,7 @@ void ctest_proxy_add(struct ctest_proxy *proxy, struct ctest_proxy_rule rule);
 struct ctest_proxy_state ctest_proxy_look(struct ctest_proxy *proxy);
 /// Bytes of one connection in one direction.
 unsigned long long ctest_proxy_carried(struct ctest_proxy *proxy, int connection, int direction);
+/// Records of TLS that have begun on one connection in one direction.
+unsigned long long ctest_proxy_records(struct ctest_proxy *proxy, int connection, int direction);
 
 #pragma clang assume_nonnull end
