@@ -42,11 +42,14 @@ struct SourceLossTests {
         try withMovableVictim("bus") { victim in
             var options = Move.Options()
             options.destination += ["--on-source-loss", "poison", "--loss-timeout", "1"]
-            options.stallsAfter = 2 << 20
+            options.stallsStreamAfter = 2 << 20
             let move = try Move(of: victim.pid, options)
             let proxy = try #require(move.proxy)
             try move.waitUntilRunning()
             try wait(for: "the stall") { proxy.cuts > 0 }
+            // What it needs to go on has come by faults.
+            try victim.tell("here")
+            try victim.waitForLine { $0 == "here" }
             proxy.refuse(true)
             proxy.cutAll()
             try wait(for: "the poison") { move.restorer.report().contains("SIGBUS") }

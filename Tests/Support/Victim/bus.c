@@ -108,6 +108,10 @@ static int bus(int argc, char **argv) {
     }
     puts("ready");
     fflush(stdout);
+    wait_for(argv[1], "here", practice);
+    practise(practice);
+    puts("here");
+    fflush(stdout);
     wait_for(argv[1], "look", practice);
     int error = read_into(start + (size_t)(PAGES - 1) * PAGE_BYTES);
     printf("buses %d error %s\n", look(start), error == EFAULT ? "EFAULT" : error == 0 ? "none" : "other");
