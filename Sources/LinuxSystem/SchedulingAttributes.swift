@@ -3,7 +3,7 @@ internal import CLinux
 internal import Glibc
 
 /// How the kernel shares the CPUs among threads, for one of them: `struct sched_attr`.
-public struct SchedulingAttributes: Hashable, Sendable {
+public struct SchedulingAttributes: Equatable, Sendable {
     /// A policy of sched(7).
     public struct Policy: RawRepresentable, Hashable, Sendable {
         /// The number of the kernel.
@@ -28,21 +28,29 @@ public struct SchedulingAttributes: Hashable, Sendable {
         public static let idle = Self(rawValue: 5)
     }
 
-    /// What the kernel fills, its own size in the first word.
-    private var bytes: [UInt8]
+    /// Of the kernel's structure, which has grown from 48 bytes.
+    private static let capacity = 128
+
+    /// What the kernel fills, its own size in the first word: in place, since turns are lent on the way of a fault.
+    private var bytes = InlineArray<128, UInt8>(repeating: 0)
 
     /// Of a thread, by default the calling one.
     ///
+    /// Allocates nothing.
+    ///
     /// The corresponding call is `sched_getattr`.
     public init(thread: Int32 = 0) throws(SystemCallError) {
-        var buffer = [UInt8](repeating: 0, count: 128)
-        // SAFETY: the kernel fills at most the array's own storage during the closure.
-        let result = unsafe buffer.withUnsafeMutableBytes { raw -> Int32 in
+        // SAFETY: the kernel fills at most this value's own storage during the closure.
+        let result = unsafe withUnsafeMutableBytes(of: &bytes) { raw -> Int32 in
             guard let start = raw.baseAddress else { return -EFAULT }
-            return unsafe clinux_sched_getattr(thread, start, UInt32(raw.count))
+            return unsafe clinux_sched_getattr(thread, start, UInt32(Self.capacity))
         }
-        let count = try checked("sched_getattr", result, operand: "thread \(thread)")
-        bytes = Array(buffer.prefix(max(48, Int(count))))
+        try checked("sched_getattr", result, operand: "thread \(thread)")
+    }
+
+    /// Whether all of them are equal.
+    public static func == (left: Self, right: Self) -> Bool {
+        left.bytes.indices.allSatisfy { left.bytes[$0] == right.bytes[$0] }
     }
 
     /// The policy.
@@ -83,7 +91,8 @@ public struct SchedulingAttributes: Hashable, Sendable {
     }
 
     private func set(of thread: Int32) throws(SystemCallError) {
-        let result = unsafe bytes.withUnsafeBytes { raw -> Int32 in
+        // SAFETY: the value's own storage; nothing keeps the pointer.
+        let result = unsafe withUnsafeBytes(of: bytes) { raw -> Int32 in
             guard let start = raw.baseAddress else { return -EFAULT }
             // SAFETY: the first word is the size of what follows, as the kernel gave it.
             return unsafe clinux_sched_setattr(thread, start)
