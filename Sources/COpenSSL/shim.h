@@ -68,13 +68,21 @@ static inline int copenssl_general_name(
     return name->type;
 }
 
-/// The write of BIO_s_socket with MSG_NOSIGNAL, so that a connection that broke does not end the program by SIGPIPE.
+/// Whether more is written at once: the kernel may wait for it. False at first.
+static inline int copenssl_set_more_follows(SSL *_Nonnull ssl, int follows) {
+    static char yes;
+    return (int)BIO_set_app_data(SSL_get_wbio(ssl), follows ? &yes : NULL);
+}
+
+/// The write of BIO_s_socket with MSG_NOSIGNAL, so that a connection that broke does not end the program by SIGPIPE, and with
+/// MSG_MORE where copenssl_set_more_follows has said so.
 static inline int copenssl_socket_write(BIO *_Nonnull bio, const char *_Nonnull bytes, int length) {
     int descriptor = -1;
     BIO_get_fd(bio, &descriptor);
     BIO_clear_retry_flags(bio);
     errno = 0;
-    ssize_t sent = send(descriptor, bytes, (size_t)length, MSG_NOSIGNAL);
+    int more = BIO_get_app_data(bio) != NULL ? MSG_MORE : 0;
+    ssize_t sent = send(descriptor, bytes, (size_t)length, MSG_NOSIGNAL | more);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
     return (int)sent;
 }

@@ -104,15 +104,27 @@ public final class FrameChannel {
     ///   - spin: says how long to look.
     /// - Returns: never ``Received/nothing``.
     public func receive(until deadline: Deadline, spinning spin: inout Spin) throws(ChannelError) -> Received {
+        var waits = !hasBufferedBytes
         while true {
-            if !hasBufferedBytes, try !looksAgain(&spin) { try sleep(until: deadline) }
+            if waits, try !looksAgain(&spin) { try sleep(until: deadline) }
             let received = try receive()
             guard case .nothing = received else { return received }
+            // What is buffered is a part of a record.
+            waits = true
         }
     }
 
     /// Whether ``receive()`` may find something that poll does not see.
     public var hasBufferedBytes: Bool { connection.hasBufferedBytes }
+
+    /// Whether another frame has come that ``receive()`` finds, as long as the other side puts whole frames into its records.
+    public var nextFrameIsHere: Bool { connection.nextReadFindsBytes }
+
+    /// Whether what is sent from now on may wait for what is sent next, which must not take long.
+    public var moreFollows: Bool {
+        get { connection.moreFollows }
+        set { connection.moreFollows = newValue }
+    }
 
     /// Whether something came before it was time to sleep.
     private func looksAgain(_ spin: inout Spin) throws(ChannelError) -> Bool {
@@ -231,27 +243,42 @@ public final class FrameChannel {
 }
 
 extension FrameChannel {
-    /// Sends a frame without contents if there is room; never waits.
+    /// Most frames that are offered at a time.
+    public static let framesAtATime = contentOffset / PageFrame.byteCount
+
+    /// Sends frames without contents, as many as there is room for, in one record; never waits.
     ///
-    /// - Parameter buffer: at least ``contentOffset`` long; the last bytes before that are overwritten.
-    /// - Returns: false when there is no room: wait until the connection is writable and offer the **same** frame again.
-    public func trySend(_ frame: PageFrame, from buffer: TransferBuffer) throws(ChannelError) -> Bool {
-        precondition(frame.contentByteCount == 0, "FrameChannel: a frame with contents may not fit")
-        let start = Self.contentOffset - PageFrame.byteCount
-        buffer.withMutableBytes(start..<Self.contentOffset) { bytes in frame.encode(into: &bytes) }
+    /// - Parameters:
+    ///   - count: how many there are; those beyond ``framesAtATime`` are not looked at.
+    ///   - buffer: at least ``contentOffset`` long; what is in front of that is overwritten.
+    ///   - frame: one of them.
+    /// - Returns: how many were taken. When there is no room for any, wait until the connection is writable and offer the **same**
+    ///   frames again, and more behind them if there are any by then.
+    public func trySend(
+        count: Int,
+        from buffer: TransferBuffer,
+        _ frame: (Int) -> PageFrame
+    ) throws(ChannelError) -> Int {
+        let offered = min(count, Self.framesAtATime)
+        for index in 0..<offered {
+            let frame = frame(index)
+            precondition(frame.contentByteCount == 0, "FrameChannel: a frame with contents may not fit")
+            let start = index * PageFrame.byteCount
+            buffer.withMutableBytes(start..<start + PageFrame.byteCount) { bytes in frame.encode(into: &bytes) }
+        }
         let outcome: TLSConnection.WriteOutcome
         do throws(TLSError) {
-            outcome = try connection.write(from: buffer, at: start, count: PageFrame.byteCount)
+            outcome = try connection.write(from: buffer, at: 0, count: offered * PageFrame.byteCount)
         } catch {
             throw ChannelError(sending: error)
         }
         switch outcome {
-        case .wouldBlock: return false
-        case .bytes(let count):
-            // A record is taken whole or not at all.
-            precondition(count == PageFrame.byteCount, "FrameChannel: a part of a record was taken")
-            bytesSent += UInt64(count)
-            return true
+        case .wouldBlock: return 0
+        case .bytes(let bytes):
+            // A record is taken whole or not at all; it may be that of an earlier offer, with fewer frames.
+            precondition(bytes.isMultiple(of: PageFrame.byteCount), "FrameChannel: a part of a frame was taken")
+            bytesSent += UInt64(bytes)
+            return bytes / PageFrame.byteCount
         }
     }
 }

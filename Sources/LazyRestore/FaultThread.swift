@@ -182,19 +182,18 @@ final class FaultThread {
     private func sendRequests(_ channel: FrameChannel) throws {
         guard nextRequest < requests.count else { return }
         while nextRequest < requests.count {
-            let request = requests[nextRequest]
-            let frame = PageFrame(
-                kind: .requestPages,
-                request: requestNumber + 1,
-                address: request.address,
-                count: request.count
-            )
-            guard try channel.trySend(frame, from: outgoing) else {
-                return try waitForRoom(true, of: channel)
+            let sent = try channel.trySend(count: requests.count - nextRequest, from: outgoing) { index in
+                PageFrame(
+                    kind: .requestPages,
+                    request: requestNumber + UInt64(index) + 1,
+                    address: requests[nextRequest + index].address,
+                    count: requests[nextRequest + index].count
+                )
             }
-            requestNumber += 1
-            nextRequest += 1
-            openPages += UInt64(request.count)
+            guard sent > 0 else { return try waitForRoom(true, of: channel) }
+            for request in requests[nextRequest..<nextRequest + sent] { openPages += UInt64(request.count) }
+            requestNumber += UInt64(sent)
+            nextRequest += sent
             FaultPoint.hit(.destinationFaultRequested)
         }
         requests.removeAll(keepingCapacity: true)

@@ -72,8 +72,14 @@ final class LazyMemory: Sendable {
         at offset: Int,
         _ urgency: Urgency
     ) throws -> FirstArrivals {
-        let first = try with(urgency) { state throws(LazyPagesError) in try state.arrived(arrival) }
-        try install(arrival, from: buffer, at: offset, urgency)
+        let (first, isInstalled, needsAttention) = try with(urgency) { state in
+            let first = try state.arrived(arrival)
+            let step = try state.installSome(of: arrival, from: buffer, at: offset, limit: urgency.pagesPerHold)
+            return (first, step == .done, state.needsAttention)
+        }
+        // Events that were read on the way may have brought requests and children.
+        if needsAttention { attention.signal() }
+        if !isInstalled { try install(arrival, from: buffer, at: offset, urgency) }
         if first.count == arrival.count, let digest {
             count(arrival, first, digest, urgency)
         } else if first.count > 0 {
@@ -82,13 +88,13 @@ final class LazyMemory: Sendable {
         return first
     }
 
+    /// Goes on with an install that is not done.
     private func install(_ arrival: Arrival, from buffer: TransferBuffer, at offset: Int, _ urgency: Urgency) throws {
         while true {
             let (step, needsAttention) = try with(urgency) { state throws(SystemCallError) in
                 let step = try state.installSome(of: arrival, from: buffer, at: offset, limit: urgency.pagesPerHold)
                 return (step, state.needsAttention)
             }
-            // Events that were read on the way may have brought requests and children.
             if needsAttention { attention.signal() }
             switch step {
             case .done: return

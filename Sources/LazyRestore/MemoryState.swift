@@ -380,7 +380,7 @@ extension MemoryState {
             case .installed:
                 installed(install, .installed(install.count))
                 ended(install.space, range)
-                return .more
+                return books.nextInstall(of: arrival, limit: 1) == nil ? .done : .more
             case .partial(let pages):
                 installed(install, .installed(pages))
                 ended(

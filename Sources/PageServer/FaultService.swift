@@ -8,6 +8,12 @@ internal import Reporting
 
 /// Answers urgent requests for pages on one connection: one request after the other, nothing in front of them.
 struct FaultService {
+    /// So many answers wait for the next one, when that has been asked for already.
+    ///
+    /// The destination is woken for four pages then, not for each. The first answer to requests that came together never waits, since
+    /// somebody waits for that page, and maybe for no other.
+    private static let heldBackAtMost = 3
+
     private let session: ServedSession
     private let logger: Logger
 
@@ -22,9 +28,15 @@ struct FaultService {
         do {
             let desk = try Desk(session, channel)
             var spin = session.spin
+            var heldBack = 0
             while true {
+                let isFirst = !channel.nextFrameIsHere
                 switch try channel.receive(until: .never, spinning: &spin) {
-                case .pages(let request): try desk.answer(request)
+                case .pages(let request):
+                    let waits = !isFirst && channel.nextFrameIsHere && heldBack < Self.heldBackAtMost
+                    heldBack = waits ? heldBack + 1 : 0
+                    channel.moreFollows = waits
+                    try desk.answer(request)
                 case .message(let message): throw ChannelError.unexpected(message.kind)
                 case .nothing: continue
                 }

@@ -52,6 +52,16 @@ public final class TLSConnection {
     /// Called after each record that was read or written, by the thread that uses the connection.
     public var afterRecord: (() -> Void)?
 
+    /// Whether what is written from now on may wait in the kernel for what is written next, 0.2 seconds at most.
+    ///
+    /// The corresponding C constant is `MSG_MORE`.
+    public var moreFollows = false {
+        didSet {
+            // SAFETY: the SSL and its BIO live as long as this object.
+            if moreFollows != oldValue { _ = unsafe copenssl_set_more_follows(ssl, moreFollows ? 1 : 0) }
+        }
+    }
+
     private var socket: StreamSocket?
     let ssl: OpaquePointer
     /// Name that the certificate of the server must carry.
@@ -136,6 +146,22 @@ public final class TLSConnection {
     public var hasBufferedBytes: Bool {
         // SAFETY: the SSL lives as long as this object.
         unsafe SSL_has_pending(ssl) == 1
+    }
+
+    /// Whether a read finds bytes, as far as what has been taken from the socket tells.
+    ///
+    /// Asks the kernel only for the rest of a record that has come in part.
+    public var nextReadFindsBytes: Bool {
+        guard pending == 0 else { return true }
+        guard socket != nil && !isBroken && hasBufferedBytes else { return false }
+        var byte: UInt8 = 0
+        var count = 0
+        ERR_clear_error()
+        // SAFETY: one byte that lives during the call; the SSL lives as long as this object.
+        let result = unsafe SSL_peek_ex(ssl, &byte, 1, &count)
+        // Why not is what the next read will say.
+        ERR_clear_error()
+        return result == 1
     }
 
     /// `TLSv1.3`.

@@ -24,13 +24,18 @@ struct FaultCostTests {
 
     private static let compiler = Machine.program("gcc")
 
-    /// Moves a process whose stream is held up, and has it touch its pages, scattered, by one thread: each touch is a request.
+    /// Moves a process whose stream is held up, and has it touch its pages, scattered: each touch is a request.
     ///
     /// - Parameters:
     ///   - environment: of both programs.
+    ///   - touchers: threads that touch.
     ///   - measure: called when the process runs here; it calls its second argument, which returns when all is touched.
-    private func withFaults(_ environment: [String] = [], _ measure: (Move, () throws -> Void) throws -> Void) throws {
-        let arguments = ["\(Self.mebibytes)", "1", "touch", "scattered", "1", "told"]
+    private func withFaults(
+        _ environment: [String] = [],
+        touchers: Int = 1,
+        _ measure: (Move, () throws -> Void) throws -> Void
+    ) throws {
+        let arguments = ["\(Self.mebibytes)", "1", "touch", "scattered", "\(touchers)", "told"]
         try withProcess(BuiltProduct.path("BenchmarkVictim"), arguments) { victim in
             try victim.waitForLine("ready")
             var options = Move.Options()
@@ -45,8 +50,8 @@ struct FaultCostTests {
                 move.restorer.signal(SIGUSR2)
                 let says = try JSONValue(parsing: try move.restorer.readLine())
                 #expect(says["wrong"]?.integer == 0)
-                // Each page was waited for; a few came with what ran before.
-                #expect((says["waits"]?.integer ?? 0) > Self.pages - 64)
+                // Each page was waited for; a few came with what ran before, or with a neighbour.
+                #expect((says["waits"]?.integer ?? 0) > Self.pages - 128)
             }
         }
     }
@@ -88,8 +93,11 @@ struct FaultCostTests {
         return members.mapValues { ($0.number ?? 0) / Double(Self.pages) }
     }
 
-    @Test func pageTakesFewSystemCalls() throws {
-        try withFaults { move, touchAll in
+    /// With one thread that touches: two waits, the message, the request, the answer, whether guards are there, the page.
+    ///
+    /// Requests of faults that are read together go out together, so that a page of many threads costs less.
+    @Test(arguments: [(1, 7.2), (16, 5), (64, 5)]) func pageTakesFewSystemCalls(touchers: Int, atMost: Double) throws {
+        try withFaults(touchers: touchers) { move, touchAll in
             let destination = try thread("uffd-", of: move.restorer)
             let source = try thread("fault-", of: move.server)
             try withProcess(BuiltProduct.path("CallCounter"), ["\(destination)", "\(source)"]) { counter in
@@ -99,9 +107,8 @@ struct FaultCostTests {
                 let counted = try JSONValue(parsing: try counter.readLine())
                 let there = perPage(counted["\(source)"])
                 let here = perPage(counted["\(destination)"])
-                print("system calls a page: destination \(here), source \(there)")
-                // Two waits, the message, the request, the answer, whether guards are there, the page.
-                #expect(here.values.reduce(0, +) < 7.2)
+                print("system calls a page, \(touchers) threads: destination \(here), source \(there)")
+                #expect(here.values.reduce(0, +) < atMost)
                 // A wait, the request, whether the page is there, the page, the answer.
                 #expect(there.values.reduce(0, +) < 5.2)
             }

@@ -241,6 +241,36 @@ struct ConnectionTests {
         #expect(!ends.client.hasBufferedBytes)
     }
 
+    @Test func whetherTheNextReadFindsBytesIsToldByWhatHasCome() throws {
+        let ends = try Ends.connected()
+        #expect(!ends.client.nextReadFindsBytes)
+        for byte in [1, 2] as [UInt8] { try ends.server.writeFully([byte, byte], until: soon()) }
+        // What is still in the socket is not asked for.
+        #expect(!ends.client.nextReadFindsBytes)
+        #expect(try ends.client.readFully(count: 1, until: soon()) == [1])
+        #expect(ends.client.nextReadFindsBytes)
+        #expect(try ends.client.readFully(count: 1, until: soon()) == [1])
+        // The second record is not decrypted yet.
+        #expect(ends.client.pending == 0)
+        #expect(ends.client.nextReadFindsBytes)
+        #expect(try ends.client.readFully(count: 2, until: soon()) == [2, 2])
+        #expect(!ends.client.nextReadFindsBytes)
+        ends.server.close()
+        #expect(!ends.client.nextReadFindsBytes)
+    }
+
+    @Test func whatIsLeftToTheKernelGoesOutWithWhatFollows() throws {
+        let ends = try Ends.overTCP()
+        try ends.shakeHands()
+        let far = Deadline.after(.milliseconds(50))
+        ends.server.moreFollows = true
+        try ends.server.writeFully([1], until: soon())
+        #expect(try !DescriptorIO.wait(for: .readable, on: ends.client.descriptor, until: far), "it waits")
+        ends.server.moreFollows = false
+        try ends.server.writeFully([2], until: soon())
+        #expect(try ends.client.readFully(count: 2, until: soon()) == [1, 2])
+    }
+
     // MARK: - Much
 
     @Test func muchIsCarriedBothWaysAndEndsCleanly() throws {
