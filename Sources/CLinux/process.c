@@ -125,3 +125,11 @@ uint64_t clinux_xcr0(void) {
     return (uint64_t)high << 32 | low;
 }
 #endif
+
+#define CLINUX_MADV_COLLAPSE 25
+
+int clinux_process_collapse(int pidfd, uint64_t address, size_t size) {
+    struct iovec range = {.iov_base = (void *)(uintptr_t)address, .iov_len = size};
+    long result = syscall(SYS_process_madvise, pidfd, &range, 1, CLINUX_MADV_COLLAPSE, 0);
+    return result < 0 ? -errno : 0;
+}

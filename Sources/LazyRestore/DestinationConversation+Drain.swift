@@ -231,6 +231,10 @@ extension DestinationConversation {
         endKeeping()
         memory?.close()
         releaseGuardian()
+        // The tracker watches pages of the usual size.
+        if exitStatus == nil, !options.tracked, let process {
+            hugePages = HugePages(of: process, pid: statistics.pid, logger: logger)
+        }
         if acknowledged, let completed {
             report(.complete(pages: completed.pages, digest: completed.digest))
         } else {
@@ -342,6 +346,7 @@ extension DestinationConversation {
 
     private func outcome() -> Outcome {
         watch?.end()
+        hugePages?.finish(atOnce: exitStatus != nil || wasAskedToEnd)
         if !isFinished {
             reportProgress(isLast: true)
             shared.stopThreads(within: .seconds(10))

@@ -70,6 +70,8 @@ final class DestinationConversation {
     var stopSignals = 0
     var wasKilled = false
     var completed: PageTally?
+    /// Puts memory into huge pages, once every page is there.
+    var hugePages: HugePages?
     /// Tells what is written, once every page is there.
     var watch: WriteWatch?
     var nextLook = Deadline.never

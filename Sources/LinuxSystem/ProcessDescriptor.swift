@@ -113,3 +113,21 @@ public final class ProcessDescriptor: Sendable {
         return .signalled(Signal(rawValue: status), coreDumped: code == Int32(CLD_DUMPED))
     }
 }
+
+extension ProcessDescriptor {
+    /// Has the kernel copy memory of the process into huge pages.
+    ///
+    /// Pages that are missing in it come to be there as zeros.
+    ///
+    /// - Parameters:
+    ///   - address: a border of huge pages.
+    ///   - byteCount: whole huge pages.
+    /// - Throws: ``SystemCallError``: `EINVAL` where no huge pages can be, `ENOMEM` when there is none, `EBUSY` or `EAGAIN` when a page
+    ///   is in use, `ESRCH` when the process has ended, `EPERM` without CAP_SYS_NICE and the permission to trace it.
+    ///
+    /// The corresponding call is `process_madvise` with `MADV_COLLAPSE` (Linux 6.1).
+    public func collapse(at address: UInt64, byteCount: Int) throws(SystemCallError) {
+        let result = clinux_process_collapse(owned.rawValue, address, byteCount)
+        try checked("process_madvise", result, operand: "0x\(String(address, radix: 16))")
+    }
+}

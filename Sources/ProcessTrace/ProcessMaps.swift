@@ -45,6 +45,10 @@ public struct MapDetails: Hashable, Sendable {
     public var resident: UInt64 = 0
     /// Bytes of anonymous pages present.
     public var anonymous: UInt64 = 0
+    /// Bytes of anonymous huge pages.
+    public var anonymousHuge: UInt64 = 0
+    /// Whether the kernel would put it into huge pages by itself.
+    public var isHugePageEligible = false
     /// Bytes in swap.
     public var swap: UInt64 = 0
     /// Bytes locked.
@@ -151,6 +155,8 @@ public enum ProcessMaps {
         case "KernelPageSize": details.kernelPageSize = bytes
         case "Rss": details.resident = bytes
         case "Anonymous": details.anonymous = bytes
+        case "AnonHugePages": details.anonymousHuge = bytes
+        case "THPeligible": details.isHugePageEligible = bytes > 0
         case "Swap": details.swap = bytes
         case "Locked": details.locked = bytes
         case "VmFlags": details.flags = value.split(separator: .space).map(\.text)

@@ -34,6 +34,9 @@ static const int32_t clinux_KCMP_EPOLL_TFD = 7;
 /// kcmp(2). Returns 0 equal, 1 less, 2 greater, 3 different, or -errno.
 int clinux_kcmp(int pid1, int pid2, int type, uint64_t index1, uint64_t index2);
 
+/// process_madvise(2) with MADV_COLLAPSE (Linux 6.1) for `size` bytes at `address` of the process of a pidfd. Returns 0, or -errno.
+int clinux_process_collapse(int pidfd, uint64_t address, size_t size);
+
 /// kcmp(2) KCMP_EPOLL_TFD: compares descriptor `fd` of `pid1` with the target number `toff` (among equal `tfd`) of epoll
 /// descriptor `efd` of `pid2`. Returns as `clinux_kcmp`.
 int clinux_kcmp_epoll(int pid1, int pid2, int fd, uint32_t efd, uint32_t tfd, uint32_t toff);
