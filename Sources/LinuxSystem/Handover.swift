@@ -3,7 +3,7 @@
 /// Values that one thread gives to another, in order, each with all that hangs on it.
 public final class Handover<Value>: @unchecked Sendable {
     // SAFETY of @unchecked Sendable: `waiting` is only touched under the lock, and a value belongs to the queue while it is in it.
-    private let order = Lock(())
+    private let order = Lock(UInt8(0))
     private var waiting: [Value] = []
     private let event: EventDescriptor
 

@@ -3,7 +3,8 @@ internal import Glibc
 
 /// A value that one thread at a time can touch.
 ///
-/// Over `pthread_mutex_t`, because ThreadSanitizer takes `Synchronization.Mutex` for a race.
+/// Over `pthread_mutex_t`, because ThreadSanitizer takes `Synchronization.Mutex` for a race. What only keeps an order guards a number:
+/// an access to a value of no size is taken for one to the object that has it.
 @safe
 public final class Lock<Value: ~Copyable>: @unchecked Sendable {
     // SAFETY of @unchecked Sendable: `value` is only touched between lock and unlock.

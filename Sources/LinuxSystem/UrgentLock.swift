@@ -16,7 +16,7 @@ public final class UrgentLock<Value: ~Copyable>: Sendable {
     private let value: Lock<Value>
     private let urgentCallers = Atomic<Int>(0)
     /// Held by the caller whose turn is next, when that is an urgent one.
-    private let precedence = Lock(())
+    private let precedence = Lock(UInt8(0))
     /// The thread that is inside in the background; 0 for none.
     private let inside = Atomic<Int32>(0)
     private let loans = Lock<[Loan]>([])

@@ -6,7 +6,7 @@ public final class StatusSink: Sendable {
     private let descriptor: OwnedDescriptor?
     private let number: Int32
     private let observer: (@Sendable (StatusEvent) -> Void)?
-    private let order = Lock(())
+    private let order = Lock(UInt8(0))
 
     /// A sink that writes one line of JSON an event to `descriptor`.
     ///
