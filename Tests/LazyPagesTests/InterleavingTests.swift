@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct InterleavingTests {
     /// Each page is installed exactly once in every space that owes it, no fault is lost, no removed page gets old
     /// data, a child gets what its parent owed, a moved page arrives where it is now, and every page counts once;

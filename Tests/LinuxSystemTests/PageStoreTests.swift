@@ -4,7 +4,7 @@ import Paging
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct PageStoreTests {
     /// Bytes that follow from the number of a page.
     private static func contents(of page: UInt64, age: UInt64 = 0) -> [UInt8] {

@@ -14,7 +14,11 @@ import Testing
 @testable import PageServer
 
 /// Whole moves of real processes, both halves in this program.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: it traces and builds processes"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(10)),
+    .enabled(if: Machine.isRoot, "needs root: it traces and builds processes")
+)
 struct MoveTests {
     private struct Files {
         let folder: Scratch

@@ -67,6 +67,7 @@ import Testing
         guard let bulk = back.bulk else { throw TestFailure("no bulk connection") }
         var sent = PageSet()
         receiving: while true {
+            try back.showLife()
             switch try bulk.receive(until: .after(patience)) {
             case .pages(let frame):
                 let first = frame.address.pageNumber
