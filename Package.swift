@@ -135,7 +135,7 @@ let package = Package(
         ),
         .target(
             name: "FuzzInputs",
-            dependencies: ["Paging", "PageWire", "ProcessImage", "ProcessTrace"],
+            dependencies: ["PageServer", "PageWire", "Paging", "ProcessImage", "ProcessTrace", "TLSSession"],
             path: "Tests/Fuzz/Inputs",
             swiftSettings: strict
         ),

@@ -72,7 +72,7 @@ public struct SessionRecord: Equatable, Sendable {
     }
 
     /// The file's contents.
-    var text: String {
+    package var text: String {
         """
         \(Self.header)
         state \(state.rawValue)
@@ -108,7 +108,7 @@ public struct SessionRecord: Equatable, Sendable {
     }
 
     /// Reads the contents of a file; nil when they are no record.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         var values: [Substring: Substring] = [:]
         let lines = text.split(separator: "\n")
         guard lines.first.map(String.init) == Self.header else { return nil }

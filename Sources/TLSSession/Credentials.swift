@@ -133,6 +133,13 @@ struct PEMFile {
     let kind: String
     private let bytes: [UInt8]
 
+    /// What was read elsewhere.
+    init(_ bytes: [UInt8], kind: String) {
+        path = ""
+        self.kind = kind
+        self.bytes = bytes
+    }
+
     /// Reads a file, which others must not be able to read or change when it is the private key.
     init(_ path: String, kind: String) throws(TLSError) {
         self.path = path

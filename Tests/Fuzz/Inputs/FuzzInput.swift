@@ -10,6 +10,10 @@ public enum FuzzInput: String, CaseIterable, Sendable {
     case image
     /// Files of `/proc`.
     case proc
+    /// Session records, as `thaw status` and `thaw settle` read them.
+    case record
+    /// Files of a certificate folder, and allow lists.
+    case certificates
 
     /// Decodes an input; the first byte chooses how.
     public func check(_ bytes: [UInt8]) {
@@ -19,6 +23,8 @@ public enum FuzzInput: String, CaseIterable, Sendable {
         case .wire: checkWire(first, rest)
         case .image: checkImage(first, rest)
         case .proc: checkProc(first, rest)
+        case .record: checkRecord(bytes)
+        case .certificates: checkCertificates(first, rest)
         }
     }
 }
