@@ -57,6 +57,8 @@ struct Book: Sendable {
     private var points: Set<String> = []
     private var reached: Set<String> = []
     private var seconds = 0.0
+    /// How long all of it took.
+    var duration = Duration.zero
 
     mutating func enter(_ plan: Plan, _ result: TrialResult) {
         let isSingle = plan.faults.count == 1
@@ -109,7 +111,7 @@ struct Book: Sendable {
         for name in order { say(Self.line(name, Self.cells(rows[name] ?? Row()))) }
         say(Self.line("all", Self.cells(total)))
         say("points: \(points.count), never reached: \(unreached.isEmpty ? "none" : unreached.joined(separator: ", "))")
-        say("seconds: \(Int(seconds))")
+        say("seconds: \(duration.components.seconds), of all moves together \(Int(seconds))")
     }
 
     private static func cells(_ row: Row) -> [String] {

@@ -186,12 +186,14 @@ final class Trial {
     /// Ends the restorer, or the one that took over, and keepers first, so that nobody takes over any more; the guardian ends the copy.
     private func endRestorers() {
         func name(_ pid: Int32) -> String { (try? readText("/proc/\(pid)/comm")) ?? "" }
-        let restorers = processes {
-            $0.contains("\0--port\0\(port)\0--tls-dir\0\(tls)\0") && !$0.contains("page-server")
-        }
-        .filter { $0 != getpid() && name($0) != "thaw-guardian\n" }
+        let restorers = processes(isRestorer).filter { $0 != getpid() && name($0) != "thaw-guardian\n" }
         for pid in restorers where name(pid) == "thaw-keeper\n" { kill(pid, SIGSTOP) }
         for pid in restorers { kill(pid, SIGKILL) }
+    }
+
+    /// Whether a command line is that of this trial's restorer, of its keeper, or of one that took over.
+    private func isRestorer(_ words: String) -> Bool {
+        words.contains("\0restore\0--port\0\(port)\0--tls-dir\0\(tls)\0")
     }
 
     private func endPrograms() throws {
@@ -231,8 +233,7 @@ final class Trial {
         try? source.wait(for: .seconds(12))
         func left() -> [Int32] {
             processes { text in
-                text.contains("\(folder.path)\0") || text.contains("\(records.path)\0")
-                    || text.contains("\0--port\0\(port)\0--tls-dir\0\(tls)\0")
+                text.contains("\(folder.path)\0") || text.contains("\(records.path)\0") || isRestorer(text)
             }.filter { $0 != getpid() }
         }
         try? TestSupport.wait(for: "nothing to be left", within: .seconds(5)) { [self] in
