@@ -186,6 +186,7 @@ static void pass_on(const struct watch *watch) {
     keep_open(facts.pidfd);
     keep_open(facts.uffd);
     keep_open(facts.guardian_channel);
+    keep_open(facts.staged);
     uint64_t count = clinux_journal_count(watch->header);
     for (uint64_t i = 0; i < count; i++) {
         struct clinux_journal_record record = clinux_journal_read(watch->header, i);

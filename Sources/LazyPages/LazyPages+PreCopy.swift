@@ -25,6 +25,11 @@ extension LazyPages {
         }
     }
 
+    /// What was pre-copied is gone, or the map of it has not come whole: all of it is asked for.
+    public mutating func forgetPreCopied() {
+        local = PageSet()
+    }
+
     /// The first run of pre-copied pages from `page` on that no space has got yet, at most `limit` of them and never
     /// across a 2 MiB boundary.
     ///

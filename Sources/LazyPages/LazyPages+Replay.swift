@@ -11,6 +11,8 @@ public enum BooksStep: Hashable, Sendable {
     case pageMapCompleted
     /// ``LazyPages/forgetPartialMap()``.
     case pageMapForgotten
+    /// ``LazyPages/preCopyMapArrived(_:)``.
+    case preCopyMapArrived(PageRun)
     /// ``LazyPages/guardsArrived(_:)``.
     case guardsArrived(PageRun)
     /// ``LazyPages/guardsInstalled(_:_:)``.
@@ -50,6 +52,7 @@ extension LazyPages {
         case .pageMapArrived(let run): try pageMapArrived([run])
         case .pageMapCompleted: try pageMapCompleted()
         case .pageMapForgotten: if !isMapComplete { _ = forgetPartialMap() }
+        case .preCopyMapArrived(let run): try preCopyMapArrived([run])
         case .guardsArrived(let run): try guardsArrived([run])
         case .guardsInstalled(let space, let range): guardsInstalled(space, range)
         case .unmapConfirmed(let space, let range): unmapConfirmed(space, range)
@@ -63,6 +66,7 @@ extension LazyPages {
         for index in 0..<64 where first.contains(index) {
             let page = address.pageNumber + UInt64(index)
             _ = isMapComplete ? outstanding.remove(page) : early.insert(page)
+            local.remove(page)
         }
     }
 }

@@ -36,7 +36,8 @@ struct BulkThread {
                 case .message(.guardMap(let runs)): try memory.guardsArrived(runs)
                 case .message(.preCopyMap(let runs, let isLast)):
                     try memory.preCopyMapArrived(runs, isLast: isLast)
-                    if isLast { try installStaged() }
+                    // From now on what was pre-copied is installed besides.
+                    if isLast { try StagedThread.start(memory, shared) }
                 case .message(.drained(let pages)): try checkDrained(pages)
                 case .message(let message): throw ChannelError.unexpected(message.kind)
                 }
@@ -60,12 +61,6 @@ struct BulkThread {
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
         try memory.deliver(arrival, frame.digest, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
         FaultPoint.hit(.destinationPagesStreamed)
-    }
-
-    /// From now on what was pre-copied is installed besides.
-    private func installStaged() throws(SystemCallError) {
-        let thread = StagedThread(memory: memory, shared: shared)
-        try shared.start("staged") { thread.run() }
     }
 
     /// The source says that it has sent everything on one connection or the other; what is under way on the other still comes.

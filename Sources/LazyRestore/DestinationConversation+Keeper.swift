@@ -33,6 +33,7 @@ extension DestinationConversation {
             froze: froze
         )
         facts.isStopped = isStoppedForLoss
+        facts.staged = staged?.descriptor ?? -1
         journal.facts = facts
     }
 
@@ -121,7 +122,10 @@ extension DestinationConversation {
             for (_, descriptor) in state.userfaultfds { try guardian.hold(userfaultfd: descriptor) }
             try guardian.doom(pidfd: process.descriptor, pid: facts.pid)
         }
+        staged = state.staged
+        let hasStaged = staged != nil
         try serveFaults(of: state, over: nil)
+        if hasStaged, let memory { try StagedThread.start(memory, shared) }
         if isComplete { memory?.completed.signal() }
         if owesGuards { memory?.lateGuards.signal() }
         noteFacts(in: journal)

@@ -41,6 +41,8 @@ final class DestinationConversation {
     var partial: PartialProcess?
     var process: ProcessDescriptor?
     var memory: LazyMemory?
+    /// What was pre-copied, with its descriptor for whoever takes over; its memory is given back when all of it has been taken.
+    var staged: PageStore?
     /// The secret of the session.
     var session = SessionIdentifier.none
     var watcher: ExitWatcher?
@@ -146,7 +148,7 @@ extension DestinationConversation {
         let (fault, _) = try link.open(.fault, session: session)
         let bulk = try Self.handover(try link.open(.bulk, session: session).channel)
         FaultPoint.hit(.destinationConnected)
-        let staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
+        staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
         froze = MonotonicTime.now
         try send(.describe(options.eager ? .eager : []))
         let description = try receiveDescription()
@@ -158,7 +160,6 @@ extension DestinationConversation {
         try serveMemory(
             partial,
             Self.segments(of: partial.lazyRanges, in: description.memory.mappings, without: eager),
-            staged,
             fault,
             bulk
         )
@@ -356,7 +357,6 @@ extension DestinationConversation {
     private func serveMemory(
         _ partial: PartialProcess,
         _ segments: [Segment],
-        _ staged: PageStore?,
         _ fault: sending FrameChannel,
         _ bulk: Handover<FrameChannel>
     ) throws(SessionFailure) {

@@ -19,7 +19,11 @@ extension MemoryState {
             }
         }
         try books.preCopyMapArrived(runs)
-        if isLast { hasPreCopyMap = true }
+        if let journal { for run in runs { journal.note(.preCopyMapArrived(run)) } }
+        if isLast {
+            hasPreCopyMap = true
+            journal?.notePreCopyMapCompleted()
+        }
     }
 
     /// Installs pages for a thread that waits for the first of them.
@@ -46,7 +50,10 @@ extension MemoryState {
 
     /// Every pre-copied page has been taken.
     mutating func stagedPagesTaken() {
-        if unfinished.isEmpty { staged = nil }
+        guard unfinished.isEmpty else { return }
+        // The descriptor stays what it is: a program that takes over is told of it.
+        staged?.discardAll()
+        staged = nil
     }
 
     /// Goes on with installs that the kernel has put off.

@@ -12,6 +12,9 @@ private struct ReplayedBooks: ~Copyable {
     var userfaultfds: [SpaceIdentifier: Int32]
     var digest = PageDigest()
     var isPoisoned = false
+    /// The blocks of what was pre-copied.
+    var blocks: [UInt64] = []
+    var hasPreCopyMap = false
     /// Unmappings that the dead one may not have looked at any more.
     var unconfirmed: [(SpaceIdentifier, AddressRange)] = []
 
@@ -41,8 +44,27 @@ private struct ReplayedBooks: ~Copyable {
             try books.replay(step)
             digest.add(added)
         case .poisoned: isPoisoned = true
+        case .storedBlock(let block): blocks.append(block)
+        case .preCopyMapCompleted: hasPreCopyMap = true
         case .event(let event, let space): try replay(event, of: space)
         }
+    }
+
+    /// What was pre-copied, is right, and has not been counted; nil when there is nothing.
+    mutating func adoptStaged(_ descriptor: Int32) throws(SystemCallError) -> PageStore? {
+        guard descriptor >= 0 else { return nil }
+        let owned = try OwnedDescriptor.adoptInherited(descriptor)
+        guard hasPreCopyMap, let first = books.nextLocalRun(from: 0, limit: 1) else {
+            books.forgetPreCopied()
+            return nil
+        }
+        var pages = PageSet()
+        var position = first.lowerBound
+        while let run = books.nextLocalRun(from: position, limit: PageStore.blockPages) {
+            pages.insert(run)
+            position = run.upperBound
+        }
+        return try PageStore(adopting: owned, blocks: blocks, pages: pages)
     }
 
     private mutating func replay(_ event: UserfaultEvent, of space: SpaceIdentifier) throws {
@@ -64,10 +86,12 @@ extension MemoryState {
 
     /// Takes over what a restorer has left that has died: its userfaultfds, and the books as they were.
     ///
-    /// What was pre-copied and not installed is asked for again. Threads that wait fault again, since nobody else knows of them.
+    /// What was pre-copied is kept, unless it is not known yet what of it is right; then all of it is asked for. Threads that wait fault
+    /// again, since nobody else knows of them.
     static func takingOver(_ journal: RestoreJournal) throws -> sending MemoryState {
         let facts = journal.events.facts
-        let replayed = try ReplayedBooks(journal, process: facts.userfaultfd)
+        var replayed = try ReplayedBooks(journal, process: facts.userfaultfd)
+        let staged = try replayed.adoptStaged(facts.staged)
         let userfaultfds = replayed.userfaultfds
         var spaces: [AddressSpaceHandle] = []
         for space in replayed.books.livingSpaces {
@@ -84,6 +108,7 @@ extension MemoryState {
             journal: journal
         )
         state.isPoisoned = isPoisoned
+        state.staged = staged
         for (space, range) in unconfirmed {
             if let handle = state.handle(of: space) { state.confirmUnmap(range, of: handle) }
         }

@@ -78,6 +78,7 @@ struct MemoryState: ~Copyable {
             journal: journal
         )
         self.staged = staged
+        if let staged { journal?.note(staged) }
         hasPreCopyMap = staged == nil
     }
 

@@ -12,7 +12,7 @@ struct RestoreJournal: Sendable {
     private enum Kind: UInt8 {
         case segment = 1
         case pageMapArrived, pageMapCompleted, pageMapForgotten, guardsArrived, guardsInstalled, unmapConfirmed
-        case spaceEnded, settled, arrived, poisoned
+        case spaceEnded, settled, arrived, poisoned, preCopyMapArrived, preCopyMapCompleted, storedBlock
     }
 
     /// What was noted.
@@ -25,6 +25,10 @@ struct RestoreJournal: Sendable {
         case step(BooksStep, PageDigest)
         /// Pages may be marked as poisoned.
         case poisoned
+        /// The next block of what was pre-copied, by its number at the source.
+        case storedBlock(UInt64)
+        /// Everything that was pre-copied and is right has been named.
+        case preCopyMapCompleted
     }
 
     let events: EventJournal
@@ -46,6 +50,7 @@ struct RestoreJournal: Sendable {
             case .pageMapArrived(let run): Self.record(.pageMapArrived, run)
             case .pageMapCompleted: JournalRecord(kind: Kind.pageMapCompleted.rawValue)
             case .pageMapForgotten: JournalRecord(kind: Kind.pageMapForgotten.rawValue)
+            case .preCopyMapArrived(let run): Self.record(.preCopyMapArrived, run)
             case .guardsArrived(let run): Self.record(.guardsArrived, run)
             case .guardsInstalled(let space, let range): Self.record(.guardsInstalled, space, range)
             case .unmapConfirmed(let space, let range): Self.record(.unmapConfirmed, space, range)
@@ -66,6 +71,14 @@ struct RestoreJournal: Sendable {
 
     func notePoison() {
         events.add(JournalRecord(kind: Kind.poisoned.rawValue))
+    }
+
+    func note(_ stored: PageStore) {
+        for block in stored.blocks { events.add(JournalRecord(kind: Kind.storedBlock.rawValue, block)) }
+    }
+
+    func notePreCopyMapCompleted() {
+        events.add(JournalRecord(kind: Kind.preCopyMapCompleted.rawValue))
     }
 
     private static func record(_ kind: Kind, _ run: PageRun) -> JournalRecord {
@@ -93,6 +106,9 @@ struct RestoreJournal: Sendable {
             let pages = record.first..<record.first + record.second
             return .segment(Segment(AddressRange(pageNumbers: pages), isInherited: record.third == 1))
         case .poisoned: return .poisoned
+        case .storedBlock: return .storedBlock(record.first)
+        case .preCopyMapArrived: return .step(.preCopyMapArrived(run), PageDigest())
+        case .preCopyMapCompleted: return .preCopyMapCompleted
         case .pageMapArrived: return .step(.pageMapArrived(run), PageDigest())
         case .pageMapCompleted: return .step(.pageMapCompleted, PageDigest())
         case .pageMapForgotten: return .step(.pageMapForgotten, PageDigest())

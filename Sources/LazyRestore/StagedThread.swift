@@ -19,6 +19,12 @@ struct StagedThread {
         self.shared = shared
     }
 
+    /// Starts one.
+    static func start(_ memory: LazyMemory, _ shared: RestoreShared) throws(SystemCallError) {
+        let thread = StagedThread(memory: memory, shared: shared)
+        try shared.start("staged") { thread.run() }
+    }
+
     /// Installs until nothing is left or the session stops.
     func run() {
         do {

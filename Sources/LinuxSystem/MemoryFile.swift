@@ -34,7 +34,9 @@ public struct MemoryFile: ~Copyable, Sendable {
         let start = size
         let end = start + byteCount
         let number = descriptor
-        try systemCall("ftruncate") { ftruncate(number, end) }
+        // One that was adopted may be larger already, and what lies there is needed.
+        let length = try systemCall("lseek") { lseek(number, 0, SEEK_END) }
+        if length < end { try systemCall("ftruncate") { ftruncate(number, end) } }
         size = end
         return try TransferBuffer(mapping: number, at: start, capacity: byteCount)
     }

@@ -23,7 +23,9 @@ public final class PageStore: @unchecked Sendable {
     public private(set) var pages = PageSet()
     private var file: MemoryFile
     private var windows: [TransferBuffer] = []
-    /// Where a block lies, in blocks, by its number at the source (page >> 9).
+    /// The blocks that are here, by their number at the source (page >> 9), in the order in which they lie.
+    public private(set) var blocks: [UInt64] = []
+    /// Where a block lies, in blocks, by its number.
     private var places: [UInt64: Int] = [:]
 
     /// Room for at most `limit` pages.
@@ -31,6 +33,32 @@ public final class PageStore: @unchecked Sendable {
         self.limit = limit
         file = try MemoryFile(name: "thaw-pages")
     }
+
+    /// What another program has left that shared its descriptors; it keeps no more than that.
+    ///
+    /// - Parameters:
+    ///   - descriptor: ``descriptor`` of that one.
+    ///   - blocks: ``blocks`` of that one.
+    ///   - pages: those that are needed; none of their blocks has been discarded.
+    public init(
+        adopting descriptor: consuming OwnedDescriptor,
+        blocks: [UInt64],
+        pages: PageSet
+    ) throws(SystemCallError) {
+        limit = pages.count
+        file = MemoryFile(adopting: descriptor)
+        self.blocks = blocks
+        self.pages = pages
+        for (place, block) in blocks.enumerated() {
+            if place == windows.count * Self.windowBlocks {
+                windows.append(try file.grow(by: Self.windowBlocks * Self.blockBytes))
+            }
+            places[block] = place
+        }
+    }
+
+    /// The memory, for another program that has the same descriptors.
+    public var descriptor: Int32 { file.descriptor }
 
     /// Keeps pages whose bytes are in `buffer` from `offset` on; a page that is here already is replaced.
     ///
@@ -73,6 +101,11 @@ public final class PageStore: @unchecked Sendable {
         window.discard(offset..<offset + Self.blockBytes)
     }
 
+    /// Gives all memory back: nobody reads any of it any more.
+    public func discardAll() {
+        for window in windows { window.discard(0..<window.capacity) }
+    }
+
     private func place(of page: UInt64) throws(SystemCallError) -> (TransferBuffer, Int) {
         if let known = location(of: page) { return known }
         let place = places.count
@@ -80,6 +113,7 @@ public final class PageStore: @unchecked Sendable {
             windows.append(try file.grow(by: Self.windowBlocks * Self.blockBytes))
         }
         places[page / Self.blockPages] = place
+        blocks.append(page / Self.blockPages)
         guard let known = location(of: page) else { preconditionFailure("PageStore: a block has no place") }
         return known
     }

@@ -31,6 +31,8 @@ public struct JournalFacts: Sendable {
     public var froze: MonotonicTime
     /// Whether the process was stopped because its source is lost.
     public var isStopped = false
+    /// The memory of what was pre-copied; -1 when nothing was.
+    public var staged: Int32 = -1
 
     /// All facts.
     public init(
@@ -180,6 +182,7 @@ public final class EventJournal: Sendable {
                 froze: MonotonicTime(nanoseconds: facts.froze)
             )
             known.isStopped = facts.is_stopped != 0
+            known.staged = facts.staged
             return known
         }
         set {
@@ -192,6 +195,7 @@ public final class EventJournal: Sendable {
             facts.features = newValue.features.rawValue
             facts.froze = newValue.froze.nanoseconds
             facts.is_stopped = newValue.isStopped ? 1 : 0
+            facts.staged = newValue.staged
             // SAFETY: both have 32 bytes.
             unsafe withUnsafeMutableBytes(of: &facts.session) { unsafe $0.copyBytes(from: newValue.session) }
             // SAFETY: the mapping has room for them.

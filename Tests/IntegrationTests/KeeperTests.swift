@@ -112,6 +112,43 @@ struct KeeperTests {
         }
     }
 
+    /// Pages in memory of a process.
+    private static func residentPages(_ pid: Int32) throws -> Int {
+        try readText("/proc/\(pid)/statm").split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+    }
+
+    /// It is there without the source, which is out of reach until all of it has been installed.
+    @Test func whatWasPreCopiedIsKeptForTheNextOne() throws {
+        try withMovableVictim("carried", ["large", "heap"]) { victim in
+            // Pages of the large mapping, which nobody writes.
+            let large = 65536
+            var options = Move.Options()
+            options.preCopies = true
+            options.isProxied = true
+            let move = try Move(of: victim.pid, options)
+            let copy = try move.waitUntilRunning()
+            let proxy = try #require(move.proxy)
+            let crew = try Crew(of: move.restorer.pid)
+            try wait(for: "some of it") { try Self.residentPages(copy) > large / 5 }
+            proxy.refuse(true)
+            proxy.cutAll()
+            move.restorer.signal(9)
+            #expect(try Self.residentPages(copy) < large, "too late")
+            try move.restorerEvents.wait(for: "taken-over")
+            try wait(for: "all of it") { try Self.residentPages(copy) > large }
+            #expect(!move.restorerEvents.names.contains("resumed"))
+            let carried = proxy.carried
+            proxy.refuse(false)
+            try move.restorerEvents.wait(for: "resumed")
+            try move.waitUntilComplete()
+            #expect(proxy.carried - carried < 64 << 20, "it was fetched again")
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok carried")
+            #expect(try move.server.waitForExit() == .exited(0), "\(move.server.report())")
+            try crew.waitUntilGone()
+        }
+    }
+
     /// With nobody left to bring its pages the process is killed: it never reads zeros, and its source can be let go.
     @Test func withTheKeeperDeadAsWellTheProcessIsKilled() throws {
         try withMovableVictim("carried", ["anonymous", "heap"]) { victim in

@@ -27,6 +27,8 @@ struct Simulation: ~Copyable {
     /// What was pre-copied and is right, told behind the page map.
     private let preCopied: PageSet
     private var preCopyPieces: [[PageRun]]
+    /// A driver has died before it was known what of the pre-copied pages is right.
+    private var hasForgotten = false
     /// Pre-copied pages that are being installed.
     private var locals: [Hand] = []
 
@@ -452,7 +454,11 @@ struct Simulation: ~Copyable {
         inHand = [nil, nil]
         locals = []
         for space in spaces.values { try space.wake(0..<UInt64.max) }
-        // The source sends what is missing; what was pre-copied is gone with the driver.
+        // The source sends what is missing; what was pre-copied is kept when it is known what of it is right.
+        if !preCopyPieces.isEmpty || hasForgotten {
+            machine.forgetPreCopied()
+            hasForgotten = true
+        }
         preCopyPieces = []
         if let missing = machine.missingPages(withoutLocal: true) {
             unsent = missing
@@ -539,7 +545,9 @@ struct Simulation: ~Copyable {
             return nil
         }
         guard preCopyPieces.isEmpty else {
-            try machine.preCopyMapArrived(preCopyPieces.removeFirst())
+            let runs = preCopyPieces.removeFirst()
+            try machine.preCopyMapArrived(runs)
+            for run in runs { journal.append(.step(.preCopyMapArrived(run))) }
             return nil
         }
         guard let run = unsent.nextRun(from: 0), let content = content(of: run.lowerBound) else { return nil }

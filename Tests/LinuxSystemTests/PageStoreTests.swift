@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Glibc
 import LinuxSystem
 import Paging
 import TestSupport
@@ -37,6 +38,20 @@ struct PageStoreTests {
         for page in runs.flatMap(\.self) { #expect(try Self.bytes(staged, page) == Self.contents(of: page)) }
         #expect(staged.pages.count == 313)
         #expect(staged.location(of: 1 << 40) == nil)
+    }
+
+    /// Another program that has the descriptor finds all of it, however many mappings it takes.
+    @Test func whatIsKeptOutlivesItsProgram() throws {
+        let runs = (UInt64(0)..<300).map { $0 * 5120 + 7000..<$0 * 5120 + 7002 }
+        let staged = try PageStore(limit: 1000)
+        for run in runs { #expect(try staged.store(run, from: Self.buffer(run), at: 0)) }
+        let descriptor = OwnedDescriptor(adopting: dup(staged.descriptor))
+        let adopted = try PageStore(adopting: descriptor, blocks: staged.blocks, pages: staged.pages)
+        #expect(adopted.pages == staged.pages)
+        for page in runs.flatMap(\.self) { #expect(try Self.bytes(adopted, page) == Self.contents(of: page)) }
+        #expect(adopted.location(of: 1) == nil)
+        adopted.discardAll()
+        for page in runs.flatMap(\.self) { #expect(try Self.bytes(staged, page).allSatisfy { $0 == 0 }) }
     }
 
     @Test func aPageThatComesAgainReplacesTheEarlierOne() throws {

@@ -27,6 +27,9 @@ struct clinux_journal_facts {
     int32_t guardian_channel;
     /// Whether the restorer has stopped the process because its source is lost.
     uint32_t is_stopped;
+    /// What was pre-copied, or -1.
+    int32_t staged;
+    uint32_t unused;
     uint64_t features;
     /// CLOCK_MONOTONIC in nanoseconds.
     uint64_t froze;
