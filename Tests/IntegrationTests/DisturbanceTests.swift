@@ -46,6 +46,9 @@ struct DisturbanceTests {
         case movedByAnother
     }
 
+    /// A record of TLS that seems longer than it is leaves its reader waiting, until the minute has passed that a side waits for an answer.
+    private static let slowest = Duration.seconds(150)
+
     private static let directions = CuttingProxy.Direction.allCases
 
     /// What happens at a place, with lengths and bits by chance.
@@ -135,14 +138,16 @@ struct DisturbanceTests {
                 restorer.end()
                 withExtendedLifetime(proxy) {}
             }
-            try wait(for: "an end of \(plan)") { try server.pollForExit() != nil || restorer.pollForExit() != nil }
+            try wait(for: "an end of \(plan)", within: slowest) {
+                try server.pollForExit() != nil || restorer.pollForExit() != nil
+            }
             var ending = Ending.moved
             // Turned away before anything had happened, or the page server is about to undo: the next destination comes.
             while try server.pollForExit() == nil {
                 try requireReason(plan, restorer)
                 restorer = try Move.startRestorer(port)
                 ending = .movedByAnother
-                try wait(for: "an end after \(plan)") {
+                try wait(for: "an end after \(plan)", within: slowest) {
                     try server.pollForExit() != nil || restorer.pollForExit() != nil
                 }
             }
