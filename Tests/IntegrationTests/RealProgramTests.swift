@@ -46,7 +46,7 @@ struct RealProgramTests {
     }
 
     private static let bash = Program(name: "bash", path: "/bin/bash") {
-        let script = "s=7; for ((i = 0; i < 700000; i++)); do ((s = (s * 31 + i) % 1000003)); done; echo $s"
+        let script = "s=7; for ((i = 0; i < 1200000; i++)); do ((s = (s * 31 + i) % 1000003)); done; echo $s"
         return ["--norc", "-c", script]
     }
 
@@ -54,7 +54,7 @@ struct RealProgramTests {
     private static let node = Program(name: "node", path: "/usr/bin/node") {
         let script = """
             let h = new Map(), s = 7;
-            for (let i = 0; i < 24000000; i++) { s = (s * 31 + i) % 1000003; h.set(s % 50021, { a: s, b: [i, s] }); }
+            for (let i = 0; i < 40000000; i++) { s = (s * 31 + i) % 1000003; h.set(s % 50021, { a: s, b: [i, s] }); }
             let t = 0; for (const [k, v] of h) t += k * v.b[0] % 97;
             console.log(s, t, h.size);
             """
@@ -71,7 +71,7 @@ struct RealProgramTests {
                 public static void main(String[] a) {
                     var h = new java.util.HashMap<Integer, int[]>();
                     long s = 7, t = 0;
-                    for (int i = 0; i < 350000000; i++) {
+                    for (int i = 0; i < 600000000; i++) {
                         s = (s * 31 + i) % 1000003;
                         h.put((int) (s % 50021), new int[] {i, (int) s});
                     }
@@ -98,7 +98,7 @@ struct RealProgramTests {
             [
                 "-e",
                 """
-                my (%h, $s); for my $i (1 .. 3500000) { $h{$i % 50021} += $i * 7 % 13; $s = ($s * 31 + $i) % 1000003 }
+                my (%h, $s); for my $i (1 .. 6000000) { $h{$i % 50021} += $i * 7 % 13; $s = ($s * 31 + $i) % 1000003 }
                 my $t = 0; $t += $_ * $h{$_} for keys %h; print "$s $t ", scalar(keys %h), "\\n";
                 """,
             ]
@@ -113,7 +113,7 @@ struct RealProgramTests {
                 "-c",
                 """
                 d = {}; s = 7
-                for i in range(3500000):
+                for i in range(6000000):
                     s = (s * 31 + i) % 1000003
                     d[s % 4099] = d.get(s % 4099, 0) + 1
                 print(s, sum(k * v for k, v in d.items()), len(d))
@@ -141,10 +141,10 @@ struct RealProgramTests {
                         results.put((n, s))
                 threads = [threading.Thread(target=work) for _ in range(6)]
                 for t in threads: t.start()
-                for n in range(700): tasks.put(n)
+                for n in range(2000): tasks.put(n)
                 for t in threads: tasks.put(None)
                 for t in threads: t.join()
-                r = [results.get() for _ in range(700)]
+                r = [results.get() for _ in range(2000)]
                 print(len(r), sum(n * s for n, s in r))
                 """,
             ]
@@ -156,7 +156,7 @@ struct RealProgramTests {
         Program(
             name: "gzip",
             path: "/bin/gzip",
-            arguments: { ["-9", "-n", "-c"] + Array(repeating: try numbers.get(), count: 4) }
+            arguments: { ["-9", "-n", "-c"] + Array(repeating: try numbers.get(), count: 6) }
         ),
         Program(
             name: "sqlite3",
@@ -182,7 +182,7 @@ struct RealProgramTests {
                     { s = (s * 31 + $1) % 1000003; a[$1 % 5003] += length($0) * NR % 17 }
                     END { for (i = 0; i < 5003; i++) t += a[i] * i; print s, t }
                     """
-                return [script] + Array(repeating: path, count: 12)
+                return [script] + Array(repeating: path, count: 20)
             }
         ),
         Program(
@@ -201,7 +201,7 @@ struct RealProgramTests {
             isRepeatable: false
         ),
         node, java,
-        Program(name: "Swift", path: BuiltProduct.path("SwiftVictim"), arguments: { ["1500"] }),
+        Program(name: "Swift", path: BuiltProduct.path("SwiftVictim"), arguments: { ["2500"] }),
     ]
 
     @Test(arguments: programs)
