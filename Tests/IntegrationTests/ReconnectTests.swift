@@ -108,7 +108,9 @@ struct ReconnectTests {
                 withExtendedLifetime(proxy) {}
             }
             let place = "\(action) \(direction) at \(offset)"
-            try wait(for: "an end of \(place)") { try server.pollForExit() != nil || restorer.pollForExit() != nil }
+            try wait(for: "an end of \(place); \(server.report()); \(restorer.report())") {
+                try server.pollForExit() != nil || restorer.pollForExit() != nil
+            }
             guard try server.pollForExit() == .exited(0) else {
                 // Before the grant: undone on both sides, or nothing had begun, and the next destination may come.
                 let here = try restorer.waitForExit()
