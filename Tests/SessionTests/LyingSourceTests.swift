@@ -26,6 +26,17 @@ struct LyingSourceTests {
             self.kind = kind
             self.alter = alter
         }
+
+        /// Alters the first frame of its kind; `count` says how many it was.
+        func once(_ count: Lock<Int>) -> LyingSource.Lie {
+            { connection, sent, bytes in
+                guard sent == kind, count.withLock({ $0 == 0 }), var pages = try? PagesToAlter(bytes, on: connection)
+                else { return bytes }
+                count.withLock { $0 += 1 }
+                alter(&pages)
+                return pages.bytes
+            }
+        }
     }
 
     /// What happens to pages behind the source's digest.
@@ -50,14 +61,7 @@ struct LyingSourceTests {
 
     @Test(arguments: corruptions) func whatChangesOnceOnTheWayIsAskedForAgain(_ change: Change) throws {
         let changes = Lock(0)
-        try move { connection, kind, bytes in
-            guard kind == change.kind, changes.withLock({ $0 == 0 }),
-                var pages = try? PagesToAlter(bytes, on: connection)
-            else { return bytes }
-            changes.withLock { $0 += 1 }
-            change.alter(&pages)
-            return pages.bytes
-        } check: { move in
+        try move(change.once(changes)) { move in
             try move.letItWork()
             let (outcome, statistics) = try move.destination.outcome()
             #expect(changes.withLock { $0 } == 1, "no such frame")
@@ -149,14 +153,7 @@ struct LyingSourceTests {
 
     @Test(arguments: lies) func aLieInOrderNeverFreesTheTruth(_ change: Change) throws {
         let changes = Lock(0)
-        try move { connection, kind, bytes in
-            guard kind == change.kind, changes.withLock({ $0 == 0 }),
-                var pages = try? PagesToAlter(bytes, on: connection)
-            else { return bytes }
-            changes.withLock { $0 += 1 }
-            change.alter(&pages)
-            return pages.bytes
-        } check: { move in
+        try move(change.once(changes)) { move in
             try move.letItWork()
             let (served, _) = try move.server.outcome()
             #expect(changes.withLock { $0 } == 1, "no such frame")
