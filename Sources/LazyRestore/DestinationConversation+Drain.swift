@@ -147,7 +147,7 @@ extension DestinationConversation {
         }
         isLost = true
         logger.error(
-            "The source has given up; threads that need a page wait for it, everything else runs",
+            "The session does not go on; threads that need a page wait for it, everything else runs",
             metadata: ["reason": "\(failure.message)"]
         )
     }
@@ -229,6 +229,8 @@ extension DestinationConversation {
         collectStatistics()
         if options.tracked { watchWrites() }
         endKeeping()
+        // Nobody takes over any more, and this program may stay as long as the process.
+        staged = nil
         memory?.close()
         releaseGuardian()
         // The tracker watches pages of the usual size.

@@ -146,7 +146,9 @@ extension DestinationConversation {
         try attach(control)
         FaultPoint.hit(.destinationGreeted)
         let (fault, _) = try link.open(.fault, session: session)
-        let bulk = try Self.handover(try link.open(.bulk, session: session).channel)
+        // It ends with the others, whatever is heard of it: until then no other can take its place.
+        let stream = try link.open(.bulk, session: session, interruptedBy: shared.connectionStop)
+        let bulk = try Self.handover(stream.channel)
         FaultPoint.hit(.destinationConnected)
         staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
         froze = MonotonicTime.now

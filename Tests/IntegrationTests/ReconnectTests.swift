@@ -87,6 +87,24 @@ struct ReconnectTests {
         }
     }
 
+    /// Of the connection of the stream only this end is left when the one of control breaks: it is not waited for.
+    @Test func aStreamOfWhichNothingIsHeardHoldsUpNoOther() throws {
+        try withMovableVictim("carried", ["large", "heap"]) { victim in
+            var options = Self.proxied()
+            options.stallsStreamAfter = 4 << 20
+            let move = try Move(of: victim.pid, options)
+            let proxy = try #require(move.proxy)
+            try move.waitUntilRunning()
+            try wait(for: "the stall") { proxy.happened > 0 }
+            proxy.cut(0)
+            try move.restorerEvents.wait(for: "resumed", within: .seconds(20))
+            try move.waitUntilComplete()
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok carried")
+            #expect(try move.restorer.waitForExit() == .exited(0))
+        }
+    }
+
     /// How a small move goes when its control connection is cut at a place; whether it came to its end.
     private static func move(
         cutting action: CuttingProxy.Action,
