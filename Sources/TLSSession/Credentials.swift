@@ -135,6 +135,7 @@ struct PEMFile {
 
     /// What was read elsewhere.
     init(_ bytes: [UInt8], kind: String) {
+        _ = OpenSSLLibrary.isReady
         path = ""
         self.kind = kind
         self.bytes = bytes
@@ -142,6 +143,7 @@ struct PEMFile {
 
     /// Reads a file, which others must not be able to read or change when it is the private key.
     init(_ path: String, kind: String) throws(TLSError) {
+        _ = OpenSSLLibrary.isReady
         self.path = path
         self.kind = kind
         let status: FileStatus
