@@ -92,6 +92,10 @@ int clinux_journal_can_be_taken_over(const void *journal) {
     return clinux_journal_phase(header) == CLINUX_JOURNAL_OWED && !atomic_load(&header->is_full) && !atomic_load(&header->is_at_work);
 }
 
+int clinux_journal_is_full(const void *journal) {
+    return atomic_load_explicit(&((struct header *)journal)->is_full, memory_order_acquire) != 0;
+}
+
 uint64_t clinux_journal_count(const void *journal) {
     return atomic_load_explicit(&((struct header *)journal)->count, memory_order_acquire);
 }

@@ -44,6 +44,7 @@ extension DestinationConversation {
             if nextLook.hasPassed { lookAtWrites() }
             if farewell.hasPassed { waitedLongEnough() }
             if lossLimit.hasPassed { sourceStaysLost() }
+            lookAtJournal()
             lookForSignOfLife()
         }
         return outcome()

@@ -45,6 +45,15 @@ extension DestinationConversation {
         keeper = nil
     }
 
+    /// Says once that nobody takes over any more.
+    func lookAtJournal() {
+        guard !saidJournalIsFull, let journal, journal.phase == .owed, journal.isFull else { return }
+        saidJournalIsFull = true
+        logger.error(
+            "There is no room to note what another restorer has to know; if this program dies before every page is there, the process is killed"
+        )
+    }
+
     func keeperDied() {
         guard let dead = keeper, let journal else { return }
         try? loop.unwatch(dead.process.descriptor)

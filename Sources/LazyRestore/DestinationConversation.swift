@@ -74,6 +74,7 @@ final class DestinationConversation {
     var completed: PageTally?
     /// Puts memory into huge pages, once every page is there.
     var hugePages: HugePages?
+    var saidJournalIsFull = false
     /// Tells what is written, once every page is there.
     var watch: WriteWatch?
     var nextLook = Deadline.never

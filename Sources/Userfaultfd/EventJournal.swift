@@ -107,22 +107,27 @@ public enum JournalEntry: Hashable, Sendable {
 @safe
 public final class EventJournal: Sendable {
     /// Bytes, of which only those that are written take memory: 26 million records.
-    private static let size = 1 << 30
+    public static let usualSize = 1 << 30
 
+    private let size: Int
     private let file: MemoryFile
     // SAFETY: the C side orders what several processes and threads see; see above for who writes what.
     private nonisolated(unsafe) let buffer: TransferBuffer
     private var base: UnsafeMutableRawPointer {
-        unsafe buffer.pointer(at: 0, count: Self.size)
+        unsafe buffer.pointer(at: 0, count: size)
     }
 
     /// An empty one.
-    public init() throws(SystemCallError) {
+    ///
+    /// - Parameter size: bytes, a multiple of the page size, of which the first 8 KiB are no records. One of another size than the usual is
+    ///   not taken over.
+    public init(size: Int = usualSize) throws(SystemCallError) {
         var file = try MemoryFile(name: "thaw-journal")
-        unsafe buffer = try file.grow(by: Self.size)
+        unsafe buffer = try file.grow(by: size)
         self.file = file
+        self.size = size
         // SAFETY: the mapping is as large as it says.
-        unsafe clinux_journal_begin(base, Self.size)
+        unsafe clinux_journal_begin(base, size)
     }
 
     /// The one that a restorer has left which is dead.
@@ -130,10 +135,11 @@ public final class EventJournal: Sendable {
     /// - Throws: ``SystemCallError`` with EINVAL when it is none of this program.
     public init(inherited descriptor: consuming OwnedDescriptor) throws(SystemCallError) {
         var file = MemoryFile(adopting: descriptor)
-        unsafe buffer = try file.grow(by: Self.size)
+        size = Self.usualSize
+        unsafe buffer = try file.grow(by: size)
         self.file = file
         // SAFETY: the mapping is as large as it says.
-        guard unsafe clinux_journal_is_valid(base, Self.size) == 1 else {
+        guard unsafe clinux_journal_is_valid(base, size) == 1 else {
             throw SystemCallError("mmap", .invalid, operand: "the journal of a restorer")
         }
         unsafe clinux_journal_recover_inbox(base)
@@ -163,6 +169,12 @@ public final class EventJournal: Sendable {
     public var canBeTakenOver: Bool {
         // SAFETY: atomic words of the mapping.
         unsafe clinux_journal_can_be_taken_over(base) == 1
+    }
+
+    /// Whether something could not be noted: nobody takes over any more.
+    public var isFull: Bool {
+        // SAFETY: one atomic word of the mapping.
+        unsafe clinux_journal_is_full(base) == 1
     }
 
     /// The facts; to be written before the phase says that somebody takes over.

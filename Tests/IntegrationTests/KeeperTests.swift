@@ -163,6 +163,46 @@ struct KeeperTests {
         }
     }
 
+    /// What could not be noted another one would not know: it is said, nobody takes over, and zeros are never read.
+    @Test func withAFullJournalTheProcessIsKilledWithItsRestorer() throws {
+        try withMovableVictim("carried", ["anonymous", "heap"]) { victim in
+            let move = try Move(of: victim.pid, Self.stalled())
+            let copy = try waitUntilStalled(move)
+            let proxy = try #require(move.proxy)
+            let crew = try Crew(of: move.restorer.pid)
+            try fillJournal(of: move.restorer.pid)
+            proxy.plan(.stall, at: proxy.carried + 2 << 20)
+            proxy.cutAll()
+            try move.restorerEvents.wait(for: "resumed")
+            try wait(for: "the message") { move.restorer.report().contains("no room to note") }
+            try #require(!move.restorerEvents.names.contains("resident"), "too late")
+            kill(move.restorer.pid, SIGKILL)
+            try wait(for: "the copy to end") { !processIsAlive(copy) }
+            try crew.waitUntilGone()
+            #expect(!move.restorerEvents.names.contains("taken-over"))
+            #expect(!victim.lines.contains { $0.hasPrefix("wrong") || $0.hasPrefix("ok") }, "\(victim.lines)")
+            #expect(try "tT".contains(#require(processState(victim.pid))))
+        }
+    }
+
+    /// Says in the journal of a restorer that there is room for no record more.
+    private func fillJournal(of restorer: Int32) throws {
+        let folder = "/proc/\(restorer)/fd"
+        let journal = try #require(
+            try namesInFolder(folder).map { "\(folder)/\($0)" }.first {
+                (try? readLink($0))?.hasPrefix("/memfd:thaw-journal") == true
+            }
+        )
+        // SAFETY: a NUL-terminated copy for the time of the call.
+        let file = unsafe open(journal, O_RDWR | O_CLOEXEC)
+        defer { close(file) }
+        // The count of records follows mark and size (keeper.c): as many as fit into 1 GiB behind 8 KiB, of 40 bytes each.
+        var count = UInt64((1 << 30) - 8192) / 40
+        // SAFETY: eight bytes of a value that lives here.
+        let written = unsafe pwrite(file, &count, 8, 16)
+        #expect(written == 8)
+    }
+
     /// A process that changes its address space all the time, and restorers that die at any moment.
     @Test(arguments: [UInt64(1), UInt64.random(in: 2..<1 << 32)])
     func everyByteIsRightWhateverTheProcessDoesMeanwhile(seed: UInt64) throws {

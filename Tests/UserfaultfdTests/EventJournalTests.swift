@@ -19,6 +19,17 @@ struct EventJournalTests {
         #expect(!journal.canBeTakenOver)
     }
 
+    @Test func nobodyTakesOverOnceThereIsNoRoom() throws {
+        let journal = try EventJournal(size: 12288)
+        journal.phase = .owed
+        let record = JournalRecord(kind: 3)
+        // 4096 bytes of records of 40.
+        for _ in 0..<102 { #expect(journal.add(record)) }
+        #expect(!journal.isFull && journal.canBeTakenOver)
+        #expect(!journal.add(record))
+        #expect(journal.isFull && !journal.canBeTakenOver && journal.count == 102)
+    }
+
     @Test func recordsComeBackAsTheyWere() throws {
         let journal = try EventJournal()
         let record = JournalRecord(kind: 3, space: 7, 1, .max, 0, 42)

@@ -68,6 +68,8 @@ enum clinux_journal_phase clinux_journal_phase(const void *_Nonnull journal);
 void clinux_journal_set_at_work(void *_Nonnull journal, int is_at_work);
 /// Whether a new restorer would take over now: pages are owed, everything is noted, and the process is left alone.
 int clinux_journal_can_be_taken_over(const void *_Nonnull journal);
+/// Whether something could not be noted: nobody takes over any more.
+int clinux_journal_is_full(const void *_Nonnull journal);
 
 /// Adds a record. Returns 0, or -ENOSPC; then nobody takes over any more.
 int clinux_journal_append(void *_Nonnull journal, struct clinux_journal_record record);
