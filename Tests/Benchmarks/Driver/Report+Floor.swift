@@ -19,11 +19,15 @@ extension Report {
             // More pages than are touched while the stream lasts.
             { try measureFloor(["fault", modes.contains(streaming[0]) ? "400000" : "20000", "1"] + modes, placement) }
         }
-        func thaw(_ placement: Placement = .free) -> () throws -> JSONValue {
-            {
-                try Move(.init(arguments: ["\(mebibytes)", "1", "touch"], ending: .itself, placement: placement))
-                    .victimSays
-            }
+        func thaw(_ placement: Placement = .free, spin: [String] = []) -> () throws -> JSONValue {
+            var request = Move.Request(
+                arguments: ["\(mebibytes)", "1", "touch"],
+                ending: .itself,
+                placement: placement,
+                serverOptions: spin
+            )
+            request.options += spin
+            return { try Move(request).victimSays }
         }
         let waits = [
             Wait(name: "floor", measure: floor([])),
@@ -31,6 +35,8 @@ extension Report {
             Wait(name: "the same, ranked", measure: floor(streaming + ["ranked"])),
             Wait(name: "thaw", measure: thaw()),
             Wait(name: "floor, spinning", measure: floor(["spin"])),
+            Wait(name: "the same + stream", measure: floor(["spin"] + streaming)),
+            Wait(name: "thaw, spinning", measure: thaw(spin: ["--spin", "200"])),
             Wait(name: "floor, without TLS", measure: floor(["tcp"])),
             Wait(name: "floor on one CPU", measure: floor([], .oneCPU)),
             Wait(name: "the same, streaming", measure: floor(streaming, .oneCPU)),
@@ -55,13 +61,18 @@ extension Report {
             to: rows["the same, streaming"],
             "thaw to the floor, both streaming, one CPU"
         )
+        let spinning = announce(
+            ratiosOf: rows["thaw, spinning"],
+            to: rows["the same + stream"],
+            "thaw to the floor, both spinning and streaming"
+        )
         if let folder = plan.pictures {
             try writeFile(folder + "/latency.svg", Self.picture(of: waits.map { ($0.name, rows[$0.name]) }).svg)
         }
         return .object(
             waits.map { .init($0.name, rows[$0.name]?.numbers ?? .null) } + [
                 .init("ratio", free), .init("ratioStreaming", alike), .init("ratioOnOneCPU", one),
-                .init("ratioStreamingOnOneCPU", oneAlike),
+                .init("ratioStreamingOnOneCPU", oneAlike), .init("ratioSpinning", spinning),
             ]
         )
     }

@@ -4,10 +4,33 @@ internal import TestSupport
 
 // Post-copy of a process that reads the clock: the pause against size and number of threads.
 extension Report {
+    /// A process whose pause is measured.
+    private struct PauseCase {
+        var mebibytes: Int
+        var threads: Int
+        /// Address space besides that is hardly used.
+        var tebibytes = 0
+
+        var arguments: [String] {
+            ["\(mebibytes)", "\(threads)", "gap"] + (tebibytes > 0 ? ["\(tebibytes)"] : [])
+        }
+    }
+
+    private static func pauseCases(_ plan: Plan) -> [PauseCase] {
+        let usual = (plan.isQuick ? [64, 1024] : [64, 1024, 4096]).flatMap { mebibytes in
+            (plan.isQuick ? [1, 16] : mebibytes > 1024 ? [1, 64] : [1, 16, 64]).map { threads in
+                PauseCase(mebibytes: mebibytes, threads: threads)
+            }
+        }
+        let large = plan.isQuick ? [] : [PauseCase(mebibytes: 8192, threads: 1)]
+        return usual + large + [PauseCase(mebibytes: 64, threads: 1, tebibytes: 16)]
+    }
+
     func measurePause(_ plan: Plan) throws -> JSON {
         let table = Table(
             "Freeze to first instruction, and what the restore cost",
             "   MiB",
+            "+ TiB",
             "threads",
             "pause ms",
             "gap ms",
@@ -17,33 +40,32 @@ extension Report {
             "restorer MiB"
         )
         var rows: [JSON] = []
-        for mebibytes in plan.isQuick ? [64, 1024] : [64, 1024, 4096] {
-            for threads in plan.isQuick ? [1, 16] : mebibytes > 1024 ? [1, 64] : [1, 16, 64] {
-                let moves = try (0..<plan.repetitions).map { _ in
-                    try Move(.init(arguments: ["\(mebibytes)", "\(threads)", "gap"]))
-                }
-                let move = median(of: moves) { $0.pause }
-                table.row(
-                    "\(mebibytes)",
-                    "\(threads)",
-                    milliseconds(move.pause),
-                    milliseconds(move.gap),
-                    decimal(move.timeToResident, 2),
-                    decimal(move.speed, 0),
-                    decimal(Double(move.pageServerPeak) / 1024),
-                    decimal(Double(move.restorerPeak) / 1024)
-                )
-                rows.append(
-                    .object([
-                        .init("mebibytes", .whole(mebibytes)), .init("threads", .whole(threads)),
-                        .init("pause", .time(move.pause)), .init("gap", .time(move.gap)),
-                        .init("timeToResident", .time(move.timeToResident)),
-                        .init("mebibytesPerSecond", .decimal(move.speed)), .peaks(of: move),
-                    ])
-                )
-            }
+        for each in Self.pauseCases(plan) {
+            let moves = try (0..<plan.repetitions).map { _ in try Move(.init(arguments: each.arguments)) }
+            let move = median(of: moves) { $0.pause }
+            table.row(
+                "\(each.mebibytes)",
+                "\(each.tebibytes)",
+                "\(each.threads)",
+                milliseconds(move.pause),
+                milliseconds(move.gap),
+                decimal(move.timeToResident, 2),
+                decimal(move.speed, 0),
+                decimal(Double(move.pageServerPeak) / 1024),
+                decimal(Double(move.restorerPeak) / 1024)
+            )
+            rows.append(
+                .object([
+                    .init("mebibytes", .whole(each.mebibytes)), .init("tebibytesReserved", .whole(each.tebibytes)),
+                    .init("threads", .whole(each.threads)),
+                    .init("pause", .time(move.pause)), .init("gap", .time(move.gap)),
+                    .init("timeToResident", .time(move.timeToResident)),
+                    .init("mebibytesPerSecond", .decimal(move.speed)), .peaks(of: move),
+                ])
+            )
         }
         say("pause: as thaw measures it; gap: the longest time between two readings of the clock by the victim itself")
+        say("+ TiB: reserved besides, with 64 pages of each TiB touched")
         return .list(rows)
     }
 }

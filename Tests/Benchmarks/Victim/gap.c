@@ -4,11 +4,24 @@
 #include "victim.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
+
+static const uint64_t TEBIBYTE = UINT64_C(1) << 40;
 
 static uint64_t count_wrong(void) {
     uint64_t wrong = 0;
     for (uint64_t page = 0; page < pages; page++) wrong += memory[page * WORDS] != first_word(page);
     return wrong;
+}
+
+int reserve(long tebibytes) {
+    for (long i = 0; i < tebibytes; i++) {
+        char *mapping = mmap(NULL, TEBIBYTE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (mapping == MAP_FAILED) return -1;
+        // A page here and there, so that it is more than an empty mapping.
+        for (uint64_t place = 0; place < TEBIBYTE; place += TEBIBYTE / 64) mapping[place] = 1;
+    }
+    return 0;
 }
 
 int measure_gap(void) {

@@ -2,7 +2,8 @@
 //
 // What the benchmarks move: a given amount of memory, a given number of threads, and one thread that measures.
 //
-//   BenchmarkVictim MIB THREADS gap     the longest time between two instructions, until SIGUSR1
+//   BenchmarkVictim MIB THREADS gap [TIB]
+//                                       the longest time between two instructions, until SIGUSR1, with so much address space besides
 //   BenchmarkVictim MIB THREADS touch [scattered|sequential|strided [TOUCHERS [told]]]
 //                                       once it finds itself in another pid namespace (told: and gets SIGUSR2 there): the wait for
 //                                       each page
@@ -92,7 +93,7 @@ static uint64_t *map(uint64_t size) {
 }
 
 static int usage(const char *name) {
-    fprintf(stderr, "usage: %s MIB THREADS gap|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
+    fprintf(stderr, "usage: %s MIB THREADS gap [TIB]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
     return 64;
 }
 
@@ -101,7 +102,7 @@ int main(int argc, char **argv) {
     int writes = strcmp(mode, "write") == 0, touches = strcmp(mode, "touch") == 0;
     const char *order = argc >= 5 ? argv[4] : "scattered";
     long touchers = argc >= 6 ? strtol(argv[5], NULL, 10) : 1;
-    if (writes ? argc != 8 && argc != 9 : touches ? argc > 7 || touchers < 1 : argc != 4 || strcmp(mode, "gap") != 0) {
+    if (writes ? argc != 8 && argc != 9 : touches ? argc > 7 || touchers < 1 : argc > 5 || strcmp(mode, "gap") != 0) {
         return usage(argv[0]);
     }
     pages = strtoull(argv[1], NULL, 10) * 256;
@@ -114,6 +115,10 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (writes) return measure_writes(argv + 4);
+    if (!touches && argc == 5 && reserve(strtol(argv[4], NULL, 10)) < 0) {
+        perror("mmap");
+        return 2;
+    }
     fill();
     puts("ready");
     fflush(stdout);

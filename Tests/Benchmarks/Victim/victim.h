@@ -28,5 +28,8 @@ uint64_t first_word(uint64_t page);
 
 // Modes; they return the exit status.
 int measure_gap(void);
+
+// Address space that is hardly used. Returns 0, or -1.
+int reserve(long tebibytes);
 int measure_touches(const char *start, const char *order, long threads, int is_told);
 int measure_writes(char **words);
