@@ -4,7 +4,14 @@ internal import Glibc
 internal import Synchronization
 
 /// How long a test waits for something that should come soon; long, because a busy machine is no defect.
-public let patience: Duration = .seconds(60)
+public let patience: Duration = .seconds(60 * slowness)
+
+/// How many times longer than usual everything may take: `THAW_SLOWNESS`, which sanitizers need.
+private let slowness: Int = {
+    // SAFETY: the text is the environment's, which nobody changes.
+    guard let text = unsafe getenv("THAW_SLOWNESS") else { return 1 }
+    return unsafe Int(String(cString: text)).map { max(1, $0) } ?? 1
+}()
 
 /// Waits until `condition` holds; the text says what did not come.
 public func wait(
