@@ -286,7 +286,10 @@ extension SessionTable.Refusal {
         switch self {
         case .busy: SessionFailure(.tryAgain, "another destination is being served")
         case .noSuchSession:
-            SessionFailure(.peer, "there is no such session for this peer; if it had one, that has ended here: start the move again")
+            SessionFailure(
+                .peer,
+                "there is no such session for this peer; if it had one, that has ended here: start the move again"
+            )
         case .tooMany: SessionFailure(.peer, "the session has enough connections of this kind")
         case .granted: SessionFailure(.tryAgain, "the process was granted to another destination")
         case .notYet: SessionFailure(.tryAgain, "the session is being changed just now")

@@ -37,6 +37,7 @@ final class PageLedger: Sendable {
         /// Answers that are on their way and not counted yet.
         var openAnswers = 0
         var cursor: UInt64 = 0
+        var order = StreamOrder()
         var demanded: UInt64 = 0
         var zero: UInt64 = 0
         var preCopied: UInt64 = 0
@@ -46,6 +47,15 @@ final class PageLedger: Sendable {
         mutating func take(_ page: UInt64) -> Bool {
             let isOpen = unsent.remove(page) || uncounted.remove(page)
             return isOpen && !counted.contains(page)
+        }
+
+        /// Around these are stacks, and what each thread has used last.
+        mutating func beginWithWhatWentAhead() {
+            var position: UInt64 = 0
+            while let run = ahead.nextRun(from: position) {
+                position = run.upperBound
+                order.needed(run.lowerBound)
+            }
         }
 
         /// Remembers a page until it is known whether it exists; one that is not remembered is sent and counted by the stream.
@@ -126,6 +136,7 @@ final class PageLedger: Sendable {
             state.unsent.subtract(preCopied)
             state.uncounted = preCopied
             state.preCopiedPages = preCopied
+            state.beginWithWhatWentAhead()
             for (page, digest) in state.early where state.take(page) {
                 state.digest.add(digest)
                 state.counted.insert(page)
@@ -194,6 +205,8 @@ final class PageLedger: Sendable {
     func claimOnDemand(_ pages: Range<UInt64>) -> Claim {
         state.withUrgentLock { state in
             state.openAnswers += 1
+            // A walk asks for several pages, and for what is next itself.
+            if pages.count == 1 { state.order.needed(pages.lowerBound) }
             var claim = Claim(bits: 0, isEarly: state.existing == nil)
             for (index, page) in pages.enumerated() where claim.isEarly || state.take(page) {
                 claim.bits |= 1 << UInt64(index)
@@ -223,13 +236,14 @@ final class PageLedger: Sendable {
 
     /// The next run of at most `limit` pages that nobody has sent, which the caller sends now; nil when there is none left.
     ///
-    /// Ascending, whatever is demanded meanwhile: a walk through memory asks for its own next pages, and a stream that ran ahead of it
-    /// would only send the same pages.
+    /// First those around what threads have needed (``StreamOrder``), then ascending. It does not follow a walk through memory: that asks
+    /// for its own next pages, and a stream that ran ahead of it would only send the same ones.
     ///
     /// - Returns: pages that are all to be counted, or have all been counted when they were sent over a connection that broke.
     func claimRun(limit: UInt64) -> (pages: Range<UInt64>, isCounted: Bool)? {
         state.withBackgroundLock { state in
-            guard let run = state.unsent.nextRun(from: state.cursor) ?? state.unsent.nextRun(from: 0) else {
+            let near = state.order.next(of: state.unsent)
+            guard let run = near ?? state.unsent.nextRun(from: state.cursor) ?? state.unsent.nextRun(from: 0) else {
                 return nil
             }
             var claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
@@ -239,7 +253,7 @@ final class PageLedger: Sendable {
                 claimed = isCounted ? counted : claimed.lowerBound..<counted.lowerBound
             }
             state.unsent.remove(claimed)
-            state.cursor = claimed.upperBound
+            if near == nil { state.cursor = claimed.upperBound }
             // The destination may have demanded the same pages just before and be complete without waiting for these.
             state.openAnswers += 1
             return (claimed, isCounted)

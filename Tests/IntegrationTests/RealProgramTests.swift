@@ -156,7 +156,7 @@ struct RealProgramTests {
         Program(
             name: "gzip",
             path: "/bin/gzip",
-            arguments: { ["-9", "-n", "-c"] + Array(repeating: try numbers.get(), count: 6) }
+            arguments: { ["-9", "-n", "-c"] + Array(repeating: try numbers.get(), count: 6 * slowness) }
         ),
         Program(
             name: "sqlite3",

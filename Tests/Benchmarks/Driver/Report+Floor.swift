@@ -165,21 +165,29 @@ extension Report {
             "     order",
             "remote %",
             "waits %",
+            "half s",
             "seconds"
         )
         var rows: [JSON] = []
-        for order in ["sequential", "strided", "scattered"] {
+        for order in ["sequential", "strided", "clustered", "scattered"] {
             let move = try Move(.init(arguments: ["\(mebibytes)", "1", "touch", order], ending: .itself))
             let demanded = move.destination["pages"]?["demanded"]?.number ?? 0
             let touches = move.victimSays["touches"]?.number ?? 0
             let waits = move.victimSays["waits"]?.number ?? 0
             let seconds = move.victimSays["seconds"]?.number ?? 0
-            table.row(order, percent(demanded, of: touches), percent(waits, of: touches), decimal(seconds, 2))
+            let half = move.victimSays["half"]?.number ?? 0
+            table.row(
+                order,
+                percent(demanded, of: touches),
+                percent(waits, of: touches),
+                decimal(half, 2),
+                decimal(seconds, 2)
+            )
             rows.append(
                 .object([
                     .init("order", .text(order)), .init("demanded", .decimal(demanded)),
                     .init("waits", .decimal(waits)), .init("touches", .decimal(touches)),
-                    .init("seconds", .decimal(seconds)),
+                    .init("half", .decimal(half)), .init("seconds", .decimal(seconds)),
                 ])
             )
         }

@@ -4,7 +4,7 @@
 //
 //   BenchmarkVictim MIB THREADS gap [TIB]
 //                                       the longest time between two instructions, until SIGUSR1, with so much address space besides
-//   BenchmarkVictim MIB THREADS touch [scattered|sequential|strided [TOUCHERS [told]]]
+//   BenchmarkVictim MIB THREADS touch [scattered|clustered|sequential|strided [TOUCHERS [told]]]
 //                                       once it finds itself in another pid namespace (told: and gets SIGUSR2 there): the wait for
 //                                       each page
 //   BenchmarkVictim MIB THREADS write RATE random|walk page|word small|huge [PLANT]

@@ -16,6 +16,8 @@ enum { WAITED_NANOSECONDS = 4000 };
 
 // Pages between two touches of the strided order.
 enum { STRIDE = 16 };
+// Pages of a piece of the clustered order, as a power of two.
+enum { CLUSTER_BITS = 8 };
 
 struct toucher {
     pthread_t thread;
@@ -24,11 +26,19 @@ struct toucher {
 
 // How all touchers together go through the pages: the page at a place of the order, `pages` for none.
 static uint64_t (*page_at)(uint64_t place);
-static uint64_t places, touchers, buckets[BUCKETS], waits, longest, wrong;
+static uint64_t places, touchers, buckets[BUCKETS], waits, longest, wrong, half_way;
 static int bits;
 
 static uint64_t scattered_page(uint64_t place) {
     return scattered(place, (UINT64_C(1) << bits) - 1, bits);
+}
+
+// One piece of 1 MiB after the other, in no order, and in no order inside of each.
+static uint64_t clustered_page(uint64_t place) {
+    if (bits <= CLUSTER_BITS) return scattered_page(place);
+    uint64_t inside = (UINT64_C(1) << CLUSTER_BITS) - 1, pieces = (UINT64_C(1) << (bits - CLUSTER_BITS)) - 1;
+    return scattered(place >> CLUSTER_BITS, pieces, bits - CLUSTER_BITS) << CLUSTER_BITS
+        | scattered(place & inside, inside, CLUSTER_BITS);
 }
 
 static uint64_t next_page(uint64_t place) {
@@ -65,6 +75,7 @@ static void *touch(void *own) {
     struct toucher *toucher = own;
     for (uint64_t place = toucher->first; place < places; place += touchers) {
         uint64_t page = page_at(place);
+        if (place == places / 2) half_way = now();
         if (page >= pages) continue;
         uint64_t before = now(), word = *(volatile uint64_t *)(memory + page * WORDS), waited = now() - before;
         toucher->wrong += word != first_word(page);
@@ -118,16 +129,16 @@ int measure_touches(const char *start, const char *order, long threads, int is_t
     bits = bits_of_pages();
     places = pages;
     page_at = strcmp(order, "strided") == 0 ? strided_page : next_page;
-    if (strcmp(order, "scattered") == 0) {
+    if (strcmp(order, "scattered") == 0 || strcmp(order, "clustered") == 0) {
         places = UINT64_C(1) << bits;
-        page_at = scattered_page;
+        page_at = strcmp(order, "scattered") == 0 ? scattered_page : clustered_page;
     }
     touchers = (uint64_t)threads;
     uint64_t begin = now();
     if (touch_all() < 0) return 2;
     double seconds = (double)(now() - begin) / 1e9;
-    printf("{\"seconds\":%.6f,\"touches\":%llu,\"waits\":%llu,\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,"
-        "\"max\":%.1f,", seconds, (unsigned long long)pages, (unsigned long long)waits, percentile(0.5),
+    printf("{\"seconds\":%.6f,\"half\":%.6f,\"touches\":%llu,\"waits\":%llu,\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,"
+        "\"max\":%.1f,", seconds, (double)(half_way - begin) / 1e9, (unsigned long long)pages, (unsigned long long)waits, percentile(0.5),
         percentile(0.9), percentile(0.99), percentile(0.999), (double)longest / 1000);
     print_curve();
     printf("\"wrong\":%llu}\n", (unsigned long long)wrong);

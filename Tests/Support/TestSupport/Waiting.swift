@@ -7,7 +7,7 @@ internal import Synchronization
 public let patience: Duration = .seconds(60 * slowness)
 
 /// How many times longer than usual everything may take: `THAW_SLOWNESS`, which sanitizers need.
-private let slowness: Int = {
+public let slowness: Int = {
     // SAFETY: the text is the environment's, which nobody changes.
     guard let text = unsafe getenv("THAW_SLOWNESS") else { return 1 }
     return unsafe Int(String(cString: text)).map { max(1, $0) } ?? 1
