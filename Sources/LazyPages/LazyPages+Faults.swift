@@ -3,15 +3,18 @@ public import Paging
 
 /// Pages to ask the source for.
 public struct PageRequest: Hashable, Sendable {
-    /// The first page, as an address at the source; a thread waits for it.
+    /// The first page, as an address at the source.
     public var address: VirtualAddress
     /// Number of pages, 1 to 64.
     public var count: UInt32
+    /// How many of them, at the end, no thread waits for: those need not be sent when they are on their way by the stream.
+    public var expected: UInt32
 
     /// A request for `count` pages.
-    public init(address: VirtualAddress, count: UInt32) {
+    public init(address: VirtualAddress, count: UInt32, expected: UInt32 = 0) {
         self.address = address
         self.count = count
+        self.expected = expected
     }
 }
 
@@ -91,6 +94,31 @@ extension LazyPages {
     public mutating func requestFailed(_ request: PageRequest) {
         let page = request.address.pageNumber
         requested.remove(page..<page + UInt64(request.count))
+    }
+
+    /// The source does not answer for these pages, for which no thread waited when they were asked for: they are on their way by the stream.
+    ///
+    /// Those that have come already, and that are missed again for a reason nobody told, do not come by it: they count as not asked for.
+    ///
+    /// - Returns: such pages, if there are any; threads that wait for them by now have to be woken, to ask again.
+    public mutating func sentByStream(_ pages: Range<UInt64>) -> Range<UInt64>? {
+        var first: UInt64?
+        var last: UInt64 = 0
+        for page in pages where isMapComplete ? !outstanding.contains(page) : early.contains(page) {
+            guard requested.remove(page) else { continue }
+            first = first ?? page
+            last = page
+        }
+        return first.map { $0..<last + 1 }
+    }
+
+    /// Where the first of `pages` that `space` maps are there; nil when it maps none of them.
+    public func place(of pages: Range<UInt64>, in space: SpaceIdentifier) -> (range: AddressRange, rest: Range<UInt64>)?
+    {
+        guard let index = index(of: space), let piece = spaces[index].segments.firstPiece(fromSource: pages) else {
+            return nil
+        }
+        return (AddressRange(pageNumbers: piece.destinationPages), piece.sourcePages.upperBound..<pages.upperBound)
     }
 
     /// The first pending request that is not below `address`, cut to what one request may ask for.
@@ -173,7 +201,9 @@ extension LazyPages {
         counters.demanded += 1
         counters.prefetched += last - source
         let count = UInt32(truncatingIfNeeded: last - source + 1)
-        return .request(PageRequest(address: VirtualAddress(pageNumber: source), count: count))
+        return .request(
+            PageRequest(address: VirtualAddress(pageNumber: source), count: count, expected: count - 1)
+        )
     }
 
     /// Whether a page that no thread waits for is owed and has not been asked for.
@@ -199,7 +229,11 @@ extension LazyPages {
             requested.insert(pages)
             counters.prefetched += UInt64(pages.count)
             let count = UInt32(truncatingIfNeeded: pages.count)
-            return PageRequest(address: VirtualAddress(pageNumber: pages.lowerBound), count: count)
+            return PageRequest(
+                address: VirtualAddress(pageNumber: pages.lowerBound),
+                count: count,
+                expected: count
+            )
         }
         return nil
     }

@@ -187,7 +187,8 @@ final class FaultThread {
                     kind: .requestPages,
                     request: requestNumber + UInt64(index) + 1,
                     address: requests[nextRequest + index].address,
-                    count: requests[nextRequest + index].count
+                    count: requests[nextRequest + index].count,
+                    remaining: requests[nextRequest + index].expected
                 )
             }
             guard sent > 0 else { return try waitForRoom(true, of: channel) }
@@ -227,6 +228,8 @@ final class FaultThread {
         case .zeroPages: content = .zeros
         case .absentPages: content = .absent
         case .guardPages: return try memory.requestMetGuards(frame.run)
+        case .sentPages:
+            return try memory.with(.fault) { state throws(SystemCallError) in try state.sentByStream(frame.run) }
         case .failed:
             let request = PageRequest(address: frame.address, count: frame.count)
             memory.with(.fault) { $0.requestFailed(request) }

@@ -415,6 +415,18 @@ extension MemoryState {
         journal?.note(.arrived(address, first), pages)
     }
 
+    /// Pages that were asked for come by the stream; who waits for one that does not asks again.
+    mutating func sentByStream(_ run: PageRun) throws(SystemCallError) {
+        guard let pages = books.sentByStream(run.pageNumbers) else { return }
+        for space in spaces {
+            var rest = pages
+            while let place = books.place(of: rest, in: space.identifier) {
+                try space.uffd.wake(place.range)
+                rest = place.rest
+            }
+        }
+    }
+
     /// The source could not read pages that were asked for; they stay owed.
     mutating func requestFailed(_ request: PageRequest) {
         books.requestFailed(request)

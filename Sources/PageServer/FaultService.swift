@@ -55,6 +55,8 @@ struct FaultService {
         private let buffer: TransferBuffer
         private var digests = RunDigests()
         private var reader: (any SourceMemoryReader)?
+        /// Pages of the request that are on their way by the stream and that no thread waits for: they are not sent again.
+        private var sent: UInt64 = 0
 
         init(_ session: ServedSession, _ channel: FrameChannel) throws(SystemCallError) {
             self.session = session
@@ -65,19 +67,16 @@ struct FaultService {
 
         /// One request, at least one answer; the pages in between are of the kinds data, zeros, never there, and guards.
         func answer(_ request: PageFrame) throws {
+            let first = request.address.pageNumber
+            let pages = first..<first + UInt64(request.count)
+            sent = request.remaining > 0 ? session.ledger.onTheirWay(pages) & Self.expected(request) : 0
             let mask: UInt64
             do throws(SessionFailure) {
-                mask = try ownReader().read(
-                    request.address,
-                    count: Int(request.count),
-                    into: buffer,
-                    at: FrameChannel.contentOffset
-                )
+                mask = try read(request)
             } catch {
                 return try refuse(request, error)
             }
-            let first = request.address.rawValue >> 12
-            let claim = session.ledger.claimOnDemand(first..<first + UInt64(request.count))
+            let claim = session.ledger.claimOnDemand(pages, isAwaited: request.remaining < request.count)
             defer { session.ledger.answerEnded() }
             var index: UInt32 = 0
             while index < request.count {
@@ -92,6 +91,30 @@ struct FaultService {
             }
         }
 
+        /// The pages of a request that no thread waits for, one bit a page.
+        private static func expected(_ request: PageFrame) -> UInt64 {
+            let awaited = UInt64(request.count - request.remaining)
+            return awaited >= 64 ? 0 : ~((1 << awaited) - 1)
+        }
+
+        /// Reads what has to be sent; one bit a page that holds data.
+        private func read(_ request: PageFrame) throws(SessionFailure) -> UInt64 {
+            let reader = try ownReader()
+            var mask: UInt64 = 0
+            var page: UInt64 = 0
+            while page < UInt64(request.count) {
+                let skipped = UInt64((~(sent >> page)).trailingZeroBitCount)
+                page += skipped
+                guard page < UInt64(request.count) else { break }
+                let count = min(UInt64((sent >> page).trailingZeroBitCount), UInt64(request.count) - page)
+                let offset = FrameChannel.contentOffset + Int(page) * PageSize.baseBytes
+                let address = VirtualAddress(pageNumber: request.address.pageNumber + page)
+                mask |= try reader.read(address, count: Int(count), into: buffer, at: offset) << page
+                page += count
+            }
+            return mask
+        }
+
         private func ownReader() throws(SessionFailure) -> any SourceMemoryReader {
             if let reader { return reader }
             guard let memory = session.frozenMemory else {
@@ -103,6 +126,7 @@ struct FaultService {
         }
 
         private func kind(of index: UInt32, _ mask: UInt64, _ request: PageFrame) throws(SessionFailure) -> FrameKind {
+            guard sent & (1 << UInt64(index)) == 0 else { return .sentPages }
             let page = request.address.pageNumber + UInt64(index)
             let exists = session.ledger.exists(page)
             guard mask & (1 << UInt64(index)) == 0 else {

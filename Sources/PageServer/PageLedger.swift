@@ -36,6 +36,8 @@ final class PageLedger: Sendable {
         var digest = PageDigest()
         /// Answers that are on their way and not counted yet.
         var openAnswers = 0
+        /// Pages that the stream has taken since the destination last said what it misses: they are on their way.
+        var streamed = PageSet()
         var cursor: UInt64 = 0
         var order = StreamOrder()
         var demanded: UInt64 = 0
@@ -201,12 +203,23 @@ final class PageLedger: Sendable {
         var isEarly: Bool
     }
 
-    /// Pages are about to be sent because a thread waits for the first of them: the stream leaves out those that count here.
-    func claimOnDemand(_ pages: Range<UInt64>) -> Claim {
+    /// Which of at most 64 pages are on their way by the stream: one bit a page, bit 0 the first.
+    func onTheirWay(_ pages: Range<UInt64>) -> UInt64 {
+        state.withUrgentLock { state in
+            var bits: UInt64 = 0
+            for (index, page) in pages.enumerated() where state.streamed.contains(page) { bits |= 1 << UInt64(index) }
+            return bits
+        }
+    }
+
+    /// Pages are about to be sent because they were asked for: the stream leaves out those that count here.
+    ///
+    /// - Parameter isAwaited: a thread waits for the first of them.
+    func claimOnDemand(_ pages: Range<UInt64>, isAwaited: Bool = true) -> Claim {
         state.withUrgentLock { state in
             state.openAnswers += 1
             // A walk asks for several pages, and for what is next itself.
-            if pages.count == 1 { state.order.needed(pages.lowerBound) }
+            if isAwaited && pages.count == 1 { state.order.needed(pages.lowerBound) }
             var claim = Claim(bits: 0, isEarly: state.existing == nil)
             for (index, page) in pages.enumerated() where claim.isEarly || state.take(page) {
                 claim.bits |= 1 << UInt64(index)
@@ -253,6 +266,7 @@ final class PageLedger: Sendable {
                 claimed = isCounted ? counted : claimed.lowerBound..<counted.lowerBound
             }
             state.unsent.remove(claimed)
+            state.streamed.insert(claimed)
             if near == nil { state.cursor = claimed.upperBound }
             // The destination may have demanded the same pages just before and be complete without waiting for these.
             state.openAnswers += 1
@@ -315,6 +329,7 @@ final class PageLedger: Sendable {
             state.uncounted.subtract(state.unsent)
             // Of answers that were cut off.
             state.openAnswers = 0
+            state.streamed = PageSet()
             state.cursor = 0
             state.owesMap = !hasMap
             state.owesPreCopyMap = !hasPreCopyMap

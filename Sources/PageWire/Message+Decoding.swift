@@ -43,7 +43,7 @@ extension Message {
         case .preCopyMap:
             let (runs, flags) = try Self.runs(payload, allowedFlags: 1)
             self = .preCopyMap(runs: runs, isLast: flags == 1)
-        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .pageRun, .zeroRun:
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .sentPages, .pageRun, .zeroRun:
             throw WireError(.unexpectedKind, at: 4, expected: "a message", found: "\(header.kind)")
         }
     }

@@ -10,7 +10,7 @@ public import Paging
 /// |---|---|
 /// | 16..<24 | address of the first page at the source, `UInt64`, page-aligned |
 /// | 24..<28 | number of pages, `UInt32`, 1 to ``PageProtocol/maximumPages`` |
-/// | 28..<32 | `UInt32`: pages of the request still to come (``remaining``), or the error code of `failed` |
+/// | 28..<32 | `UInt32`: ``remaining``, or the error code of `failed` |
 /// | 32..<40 | lower half of the ``digest``, `UInt64` |
 /// | 40..<48 | upper half of the ``digest``, `UInt64` |
 ///
@@ -31,7 +31,8 @@ public struct PageFrame: Hashable, Sendable {
     public var address: VirtualAddress
     /// Number of pages.
     public var count: UInt32
-    /// Pages of the request that are still to come; the code of a `failed` frame; zero elsewhere.
+    /// In an answer pages of the request that are still to come; in a request how many of its pages, at its end, no thread waits for; the
+    /// code of a `failed` frame; zero elsewhere.
     public var remaining: UInt32
     /// Over these pages as the source has read them, of a kind that ``FrameKind/statesContents``; else of no pages.
     ///
@@ -86,7 +87,11 @@ public struct PageFrame: Hashable, Sendable {
             throw WireError(.badField, at: 32, expected: "no digest", found: "\(digest)")
         }
         switch kind {
-        case .pages, .zeroPages, .absentPages, .guardPages:
+        case .requestPages:
+            guard remaining <= count else {
+                throw WireError(.badField, at: 28, expected: "at most \(count)", found: "\(remaining)")
+            }
+        case .pages, .zeroPages, .absentPages, .guardPages, .sentPages:
             guard remaining < PageProtocol.maximumPages else {
                 throw WireError(
                     .badField,

@@ -3,7 +3,7 @@
 /// Constants of the page protocol; the article "The page protocol" describes it byte by byte.
 public enum PageProtocol {
     /// The version that this program speaks.
-    public static let version: UInt16 = 4
+    public static let version: UInt16 = 5
     /// "THAW", the first bytes of a greeting.
     public static let magic: [UInt8] = [0x54, 0x48, 0x41, 0x57]
     /// Most pages in one frame of pages, and most pages asked for at once.
@@ -81,6 +81,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     case absentPages = 0x23
     case failed = 0x24
     case guardPages = 0x25
+    case sentPages = 0x26
 
     // Bulk.
     case pageMap = 0x30
@@ -104,7 +105,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .eagerPages: 1...PageProtocol.maximumEagerChunk
         case .handedOver, .complete: 24...24
         case .grant: 8...8 + 16 * PageProtocol.maximumGuards
-        case .requestPages, .zeroPages, .absentPages, .failed, .guardPages, .zeroRun: 32...32
+        case .requestPages, .zeroPages, .absentPages, .failed, .guardPages, .sentPages, .zeroRun: 32...32
         case .pages, .pageRun: 32 + 4096...32 + pageBytes
         case .pageMap, .preCopyMap, .guardMap, .resume: 8...8 + 16 * PageProtocol.maximumMapRuns
         case .drained: 8...8
@@ -116,7 +117,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     /// Whether this kind holds a ``PageFrame``.
     public var isPageFrame: Bool {
         switch self {
-        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .pageRun, .zeroRun: true
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .sentPages, .pageRun, .zeroRun: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
             .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .drained,
             .preCopyRound, .preCopied, .preCopyMap, .guardMap:
@@ -128,7 +129,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     public var statesContents: Bool {
         switch self {
         case .pages, .zeroPages, .pageRun, .zeroRun: true
-        case .requestPages, .absentPages, .failed, .guardPages: false
+        case .requestPages, .absentPages, .failed, .guardPages, .sentPages: false
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
             .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .drained,
             .preCopyRound, .preCopied, .preCopyMap, .guardMap:
@@ -139,7 +140,7 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
     /// Whether this kind makes or answers a request, and so carries its id.
     public var carriesRequest: Bool {
         switch self {
-        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages: true
+        case .requestPages, .pages, .zeroPages, .absentPages, .failed, .guardPages, .sentPages: true
         case .hello, .welcome, .refused, .abort, .ping, .pong, .describe, .description, .eagerPages, .handedOver,
             .built, .grant, .running, .complete, .acknowledged, .preCopy, .resume, .resumed, .pageMap, .pageRun,
             .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap, .guardMap:
@@ -160,7 +161,8 @@ public enum FrameKind: UInt8, Hashable, Sendable, CaseIterable {
         case .description, .eagerPages, .handedOver, .grant, .acknowledged, .resumed:
             connection == .control && sender == .source
         case .requestPages: connection == .fault && sender == .destination
-        case .pages, .zeroPages, .absentPages, .failed, .guardPages: connection == .fault && sender == .source
+        case .pages, .zeroPages, .absentPages, .failed, .guardPages, .sentPages:
+            connection == .fault && sender == .source
         case .pageMap, .pageRun, .zeroRun, .drained, .preCopyRound, .preCopied, .preCopyMap, .guardMap:
             connection == .bulk && sender == .source
         }

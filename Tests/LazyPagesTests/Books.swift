@@ -27,6 +27,10 @@ final class Books {
         machine.nextRequestAhead()
     }
 
+    func sentByStream(_ pages: Range<UInt64>) -> Range<UInt64>? {
+        machine.sentByStream(pages)
+    }
+
     func requestFailed(_ request: PageRequest) {
         machine.requestFailed(request)
     }
@@ -117,7 +121,7 @@ extension Books {
         _ location: SourceLocation = #_sourceLocation
     ) {
         let action = pageFaulted(space, at: address(page))
-        let expected = FaultAction.request(PageRequest(address: address(page), count: count))
+        let expected = FaultAction.request(PageRequest(address: address(page), count: count, expected: count - 1))
         #expect(action == expected, sourceLocation: location)
     }
 

@@ -23,6 +23,9 @@ struct Simulation: ~Copyable {
     private var guardPieces: [[PageRun]]
     private var mapPieces: [[PageRun]]
     private var unsent: PageSet
+    /// What the stream has sent since the driver last said what it misses, and of that what has not come.
+    private var streamed = PageSet()
+    private var pipe: [Arrival] = []
     private var counted = PageSet()
     /// What was pre-copied and is right, told behind the page map.
     private let preCopied: PageSet
@@ -35,6 +38,7 @@ struct Simulation: ~Copyable {
     private enum Reply {
         case pages(Arrival)
         case guards(PageRun)
+        case sent(PageRun)
     }
 
     // The two receiving threads of the driver: what each has in its buffer.
@@ -166,7 +170,7 @@ struct Simulation: ~Copyable {
 
     private var isQuiet: Bool {
         requests.isEmpty && replies.isEmpty && inHand.allSatisfy { $0 == nil } && mapPieces.isEmpty && unsent.isEmpty
-            && preCopyPieces.isEmpty && locals.isEmpty && machine.nextLocalRun(from: 0, limit: 1) == nil
+            && pipe.isEmpty && preCopyPieces.isEmpty && locals.isEmpty && machine.nextLocalRun(from: 0, limit: 1) == nil
             && spaces.values.allSatisfy {
                 $0.waiters.isEmpty && $0.messages.isEmpty && !$0.isChanging && $0.zaps.isEmpty
             }
@@ -451,6 +455,8 @@ struct Simulation: ~Copyable {
         machine = try replayed()
         requests = []
         replies = []
+        pipe = []
+        streamed = PageSet()
         inHand = [nil, nil]
         locals = []
         for space in spaces.values { try space.wake(0..<UInt64.max) }
@@ -495,9 +501,19 @@ struct Simulation: ~Copyable {
         var page = request.address.pageNumber
         let end = page + UInt64(request.count)
         while page < end {
+            if let sent = streamed.nextRun(in: max(page, end - UInt64(request.expected))..<end), sent.lowerBound == page
+            {
+                replies.append(.sent(PageRun(pageNumbers: sent)))
+                page = sent.upperBound
+                continue
+            }
             let content = content(of: page)
             var last = page + 1
-            while last < end, self.content(of: last) == content, !random.one(in: 6) { last += 1 }
+            while last < end, self.content(of: last) == content, !random.one(in: 6),
+                last < end - UInt64(request.expected) || !streamed.contains(last)
+            {
+                last += 1
+            }
             let address = VirtualAddress(pageNumber: page)
             if let content {
                 replies.append(.pages(Arrival(address: address, count: UInt32(last - page), content: content)))
@@ -523,6 +539,16 @@ struct Simulation: ~Copyable {
         case .guards(let run):
             try machine.requestMetGuards(run)
             journal.append(.step(.guardsArrived(run)))
+            return nil
+        case .sent(let run):
+            guard let pages = machine.sentByStream(run.pageNumbers) else { return nil }
+            for (identifier, space) in spaces {
+                var rest = pages
+                while let place = machine.place(of: rest, in: identifier) {
+                    try space.wake(place.range.pageNumbers)
+                    rest = place.rest
+                }
+            }
             return nil
         }
     }
@@ -550,10 +576,16 @@ struct Simulation: ~Copyable {
             for run in runs { journal.append(.step(.preCopyMapArrived(run))) }
             return nil
         }
+        if let arrival = nextOfStream() { pipe.append(arrival) }
+        return pipe.isEmpty || random.one(in: 2) ? nil : pipe.removeFirst()
+    }
+
+    private mutating func nextOfStream() -> Arrival? {
         guard let run = unsent.nextRun(from: 0), let content = content(of: run.lowerBound) else { return nil }
         let limit = UInt64.random(in: 1...64, using: &random)
         let pages = run.prefix { $0 < run.lowerBound + limit && self.content(of: $0) == content }
         unsent.remove(run.lowerBound..<run.lowerBound + UInt64(pages.count))
+        streamed.insert(run.lowerBound..<run.lowerBound + UInt64(pages.count))
         let address = VirtualAddress(pageNumber: run.lowerBound)
         return Arrival(address: address, count: UInt32(pages.count), content: content)
     }

@@ -75,6 +75,16 @@ struct PageFrameTests {
             )
         ),
         Case(
+            frame: PageFrame(kind: .sentPages, request: 9, address: at(0x3000), count: 2, remaining: 61),
+            golden: bytes(
+                """
+                20 00 00 00  26  00 00 00  09 00 00 00 00 00 00 00 | sentPages, request 9
+                00 30 00 00 00 00 00 00  02 00 00 00  3d 00 00 00  | 2 pages at 0x3000, 61 more to come
+                00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  | no digest
+                """
+            )
+        ),
+        Case(
             frame: PageFrame(kind: .failed, request: 10, address: at(0x3000), count: 1, remaining: 71),
             golden: bytes(
                 """
@@ -226,7 +236,7 @@ struct PageFrameTests {
             (24, [0], .badField, 24),
             (24, [65], .badField, 24),
             (27, [1], .badField, 24),
-            (28, [1], .badField, 28),
+            (28, [65], .badField, 28),
             (32, [1], .badField, 32),
             (47, [1], .badField, 32),
         ]
@@ -253,7 +263,7 @@ struct PageFrameTests {
     }
 
     @Test func aRequestIdOutsideOfTheFaultConnectionIsAnError() {
-        var frame = Self.cases[5].golden
+        var frame = Self.cases[6].golden
         frame[8] = 1
         guard case .failure(let error) = Self.decoded(frame, on: .bulk, from: .source) else {
             Issue.record("a request id on the bulk connection decodes")

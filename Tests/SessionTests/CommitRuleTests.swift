@@ -225,6 +225,34 @@ import Testing
         #expect(server.process.done.last == .killed)
     }
 
+    /// A walk that meets the stream does not get its pages twice; who waits for one gets it.
+    @Test func whatIsOnItsWayIsNotSentTwice() throws {
+        let server = try ServerUnderTest(FakeProcess(Self.someMemory))
+        let destination = try ScriptedDestination(port: server.port)
+        try destination.openPageConnections()
+        _ = try destination.describe()
+        func kinds(expected: UInt32) throws -> [FrameKind] {
+            try destination.fetch(0x100, count: 8, expected: expected).map(\.frame.kind)
+        }
+        // Before the freeze is over nothing streams.
+        #expect(try kinds(expected: 7) == [.pages])
+        try destination.send(.built)
+        guard case .grant = try destination.receive() else { throw TestFailure("no grant") }
+        try destination.send(.running)
+        var digest = PageDigest()
+        var seen = PageSet()
+        seen.insert(0x100..<0x108)
+        _ = try destination.drain(into: &digest, without: seen)
+        // These came as answers, not by the stream.
+        #expect(try kinds(expected: 8) == [.pages])
+        let around = try destination.fetch(0x106, count: 8, expected: 5)
+        #expect(around.map(\.frame.kind) == [.pages, .sentPages])
+        #expect(around.map(\.frame.count) == [3, 5])
+        #expect(around.map(\.frame.remaining) == [5, 0])
+        #expect(try destination.fetch(0x110, count: 8, expected: 8).map(\.frame.kind) == [.sentPages])
+        #expect(try destination.fetch(0x110, count: 8).map(\.frame.kind) == [.pages])
+    }
+
     @Test func everythingComesBeforeTheGrantWhenTheDestinationWantsIt() throws {
         let memory = Self.someMemory
         let server = try ServerUnderTest(FakeProcess(memory))

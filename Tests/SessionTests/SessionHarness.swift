@@ -248,10 +248,23 @@ final class ScriptedDestination {
     }
 
     /// Asks for pages and takes all answers.
-    func fetch(_ page: UInt64, count: UInt32 = 1, request: UInt64 = 1) throws -> [(frame: PageFrame, bytes: [UInt8])] {
+    ///
+    /// - Parameter expected: at the end, which no thread waits for.
+    func fetch(
+        _ page: UInt64,
+        count: UInt32 = 1,
+        expected: UInt32 = 0,
+        request: UInt64 = 1
+    ) throws -> [(frame: PageFrame, bytes: [UInt8])] {
         guard let fault else { throw TestFailure("no fault connection") }
         let buffer = try TransferBuffer(capacity: FrameChannel.contentOffset)
-        let frame = PageFrame(kind: .requestPages, request: request, address: VirtualAddress(page << 12), count: count)
+        let frame = PageFrame(
+            kind: .requestPages,
+            request: request,
+            address: VirtualAddress(page << 12),
+            count: count,
+            remaining: expected
+        )
         try fault.send(frame, from: buffer, until: .after(patience))
         var answers: [(PageFrame, [UInt8])] = []
         while true {
