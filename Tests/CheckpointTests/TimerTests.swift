@@ -5,7 +5,11 @@ import TestSupport
 import Testing
 
 /// Timers go on while a process is described.
-@Suite(.serialized, .timeLimit(.minutes(slowness)), .enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(slowness)),
+    .enabled(if: Machine.isRoot, "needs root: ptrace of other processes")
+)
 struct TimerTests {
     /// A timer that has gone off is a signal or is still to go off, and never both.
     @Test func aTimerWithoutPeriodIsCarriedOnce() throws {
