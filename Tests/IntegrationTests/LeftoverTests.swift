@@ -90,7 +90,8 @@ struct LeftoverTests {
         var belongings = try Belongings(of: move.restorer.pid)
         try wait(for: "the threads of connections to end") {
             belongings = try Belongings(of: move.restorer.pid)
-            return belongings.threads == 1
+            // ThreadSanitizer has one of its own.
+            return belongings.threads <= (slowness == 1 ? 1 : 2)
         }
         // The search finds what is there.
         let present = try made.left()

@@ -41,10 +41,14 @@ extension Report {
     }
 
     private func draw(_ run: ApplicationRun, _ way: String, _ folder: String) throws {
-        let marks = ["frozen", "running", "resident"].compactMap { state in
-            run.moments[state].map { Chart.Mark(state, at: $0 + Self.shift(of: run)) }
+        func marks(_ shift: Double) -> [Chart.Mark] {
+            ["frozen", "running", "resident"].compactMap { state in
+                run.moments[state].map { Chart.Mark(state, at: $0 + shift) }
+            }
         }
         let shift = Self.shift(of: run)
+        // Memory begins to arrive when the process is frozen.
+        let freeze = -(run.moments["frozen"] ?? 0)
         let rates = run.intervals.flatMap { interval in
             // A step: it worked at this rate from the start of the interval on.
             [(interval.end - interval.seconds + shift, interval.rate), (interval.end + shift, interval.rate)]
@@ -57,17 +61,17 @@ extension Report {
                 x: .init("seconds"),
                 y: .init("operations a second"),
                 [.init("operations a second, by intervals of 100 ms", rates.map { (x: $0.0, y: $0.1) })],
-                marks: marks
+                marks: marks(shift)
             ).svg
         )
         try writeFile(
             "\(folder)/residency-\(name).svg",
             Chart(
                 "Memory of the copy, moved \(way)",
-                x: .init("seconds"),
+                x: .init("seconds after the freeze"),
                 y: .init("MiB resident"),
-                [.init("resident", run.residency.map { (x: $0.x + shift, y: $0.y) })],
-                marks: marks
+                [.init("resident", run.residency.map { (x: max(0, $0.x + freeze), y: $0.y) })],
+                marks: marks(freeze)
             ).svg
         )
     }

@@ -74,7 +74,7 @@ public struct Chart: Sendable {
         self.marks = marks
     }
 
-    private static let size = (width: 860.0, height: 540.0)
+    private static let size = (width: 880.0, height: 540.0)
     private static let frame = (left: 80.0, top: 44.0, right: 840.0, bottom: 420.0)
     private static let colours = [
         "#0b62a4", "#d1495b", "#2e933c", "#8f5db7", "#c77700", "#00798c", "#6b705c", "#e07a9b", "#333333", "#8a5a2b",
@@ -93,7 +93,7 @@ public struct Chart: Sendable {
 
             """
         text += grid(across, up)
-        for mark in marks { text += line(of: mark, across) }
+        for (index, mark) in marks.enumerated() { text += line(of: mark, index, across) }
         for (index, one) in series.enumerated() { text += line(through: one, index, across, up) }
         return text + "</svg>\n"
     }
@@ -124,25 +124,27 @@ public struct Chart: Sendable {
         return text + escaped(y.label) + "</text>\n"
     }
 
-    private func line(of mark: Mark, _ across: Ruler) -> String {
+    /// Labels lie below each other, since moments may lie close together.
+    private func line(of mark: Mark, _ index: Int, _ across: Ruler) -> String {
         let x = place(across.share(mark.x), from: Self.frame.left, to: Self.frame.right)
         let (top, bottom) = (number(Self.frame.top), number(Self.frame.bottom))
         return "<path d=\"M\(x) \(top)V\(bottom)\" stroke=\"#888888\" stroke-dasharray=\"4 3\"/>\n"
-            + "<text x=\"\(x)\" y=\"\(top)\" dx=\"4\" dy=\"12\" fill=\"#555555\">\(escaped(mark.label))</text>\n"
+            + "<text x=\"\(x)\" y=\"\(top)\" dx=\"4\" dy=\"\(12 + index * 15)\" fill=\"#555555\">\(escaped(mark.label))</text>\n"
     }
 
     private func line(through one: Series, _ index: Int, _ across: Ruler, _ up: Ruler) -> String {
         let (left, top, right, bottom) = Self.frame
         let colour = Self.colours[index % Self.colours.count]
+        let dashes = index < Self.colours.count ? "" : " stroke-dasharray=\"5 3\""
         let places = one.points.map { point in
             place(across.share(point.x), from: left, to: right) + ","
                 + place(up.share(point.y), from: bottom, to: top)
         }
         let key = number(left + Double(index % 4) * 195)
         let height = number(bottom + 64 + Double(index / 4) * 18)
-        var text = "<polyline fill=\"none\" stroke=\"\(colour)\" stroke-width=\"1.6\""
+        var text = "<polyline fill=\"none\" stroke=\"\(colour)\" stroke-width=\"1.6\"\(dashes)"
         text += " points=\"\(places.joined(separator: " "))\"/>\n"
-        text += "<path d=\"M\(key) \(height)h18\" stroke=\"\(colour)\" stroke-width=\"3\"/>\n"
+        text += "<path d=\"M\(key) \(height)h18\" stroke=\"\(colour)\" stroke-width=\"3\"\(dashes)/>\n"
         return text + "<text x=\"\(key)\" y=\"\(height)\" dx=\"24\" dy=\"4\">\(escaped(one.name))</text>\n"
     }
 }
