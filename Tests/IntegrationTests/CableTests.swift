@@ -6,7 +6,7 @@ import Testing
 /// The cable is pulled in the middle of moves: no end and no reset comes on either side, and nothing answers.
 @Suite(
     .serialized,
-    .timeLimit(.minutes(4)),
+    .timeLimit(.minutes(4 * slowness)),
     .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"),
     .enabled(if: Cable.programs != nil, "needs iproute2 and util-linux: run deploy/bootstrap")
 )

@@ -3,7 +3,11 @@ import TestSupport
 import Testing
 
 /// Every piece of state that is carried is as before after a move, while the memory is still arriving.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(3 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct CarriedTests {
     /// Parts of the victim that are moved together, see `Victim parts`.
     static let groups: [[String]] = [

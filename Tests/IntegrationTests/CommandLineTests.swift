@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// Options, status lines, statistics and exit codes are what INTERFACE.md promises to users' scripts.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(3 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct CommandLineTests {
     @Test func attachedRestorerPassesSignalsOnAndExitsWithTheStatusOfTheProcess() throws {
         let folder = try Scratch("signals")

@@ -7,7 +7,11 @@ import Testing
 /// from the first byte of the handshake on.
 ///
 /// `THAW_DISTURBANCES=1` does everything at every record of TLS and as many times again at places chosen by a seed; `THAW_SEED` repeats one.
-@Suite(.serialized, .timeLimit(.minutes(180)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(180 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct DisturbanceTests {
     private static let isWhole = Machine.variable("THAW_DISTURBANCES") != nil
     /// How long the suite may go on to look at further places when not all of them are asked for.

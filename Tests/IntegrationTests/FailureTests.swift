@@ -3,7 +3,11 @@ import TestSupport
 import Testing
 
 /// Before the grant every failure lets the process run on; after it the source never runs again by itself.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(3 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct FailureTests {
     /// Other processes that were started with this folder on their command line: a half-built or a running copy.
     private func copies(of victim: MovableVictim) throws -> [Int32] {

@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// What one page that is asked for costs in system calls and allocations, counted, so that it does not depend on how busy the machine is.
-@Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(2 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct FaultCostTests {
     private static let mebibytes = 8
     private static let pages = 2048

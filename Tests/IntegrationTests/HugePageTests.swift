@@ -5,7 +5,11 @@ import TestSupport
 import Testing
 
 /// Huge pages at the destination.
-@Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(2 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct HugePageTests {
     private static let mebibytes: UInt64 = 32
 

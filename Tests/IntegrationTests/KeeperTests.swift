@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// A restorer that dies while pages are owed: another one takes over, and every byte is right.
-@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(5 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct KeeperTests {
     /// A move of which some pages have come and the rest does not before `release`.
     private static func stalled(_ arguments: [String] = ["--new-pid-namespace"], after bytes: UInt64 = 4 << 20)

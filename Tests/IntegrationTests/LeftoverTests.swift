@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// What many restores of one process leave: in the process, in what runs for them, and on the machine.
-@Suite(.serialized, .timeLimit(.minutes(180)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(180 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct LeftoverTests {
     /// `THAW_RESTORES=1000` does them all, and says what there is.
     private static let asked = Machine.variable("THAW_RESTORES").flatMap { Int($0) }

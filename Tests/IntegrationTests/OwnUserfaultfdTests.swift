@@ -3,7 +3,11 @@ import TestSupport
 import Testing
 
 /// Programs that handle page faults themselves are refused by the real commands, and go on handling them.
-@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(5 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct OwnUserfaultfdTests {
     /// Words of the remedy for each sign.
     private static let remedies: [FaultHandlingProgram.Sign: String] = [

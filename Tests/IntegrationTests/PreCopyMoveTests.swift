@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// Moves whose pages come while the process still runs and writes.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct PreCopyMoveTests {
     /// One run of the model: what memory must hold follows from the seed and the number of steps.
     struct Churn: Sendable, CustomTestStringConvertible {

@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// What each thread of a page server may do while it serves, and that a moved process is what it was all the same.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(3 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct PrivilegeTests {
     /// Bits of capabilities(7).
     private enum Bit {

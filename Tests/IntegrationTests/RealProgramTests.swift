@@ -5,7 +5,11 @@ import TestSupport
 import Testing
 
 /// Programs of a real system, moved in the middle of their work, come to the result that they come to undisturbed.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct RealProgramTests {
     /// A program that computes for some seconds and prints its result.
     struct Program: Sendable, CustomTestStringConvertible {

@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// Moves whose connections break while pages are owed; every byte is compared in the end.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct ReconnectTests {
     private static func proxied(_ arguments: [String] = []) -> Move.Options {
         var options = Move.Options()

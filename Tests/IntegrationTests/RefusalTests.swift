@@ -3,7 +3,11 @@ import TestSupport
 import Testing
 
 /// What cannot be carried is found before the process is altered, named with its remedy, and the process runs on.
-@Suite(.serialized, .timeLimit(.minutes(2)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(2 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct RefusalTests {
     /// Every kind of `Victim kinds`, and a word that the message has to contain besides the number of the object.
     static let kinds: [(kind: String, word: String)] = [

@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// `thaw restore --track`: pages arrive clean, and what the process writes is counted until it ends.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct RetrackTests {
     private static let pages = 1000
     /// What the victim and its C library write besides: stack, buffers, restartable sequences, rings of the heap.

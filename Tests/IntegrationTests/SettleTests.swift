@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// What an operator can read and decide when a page server has died behind the grant.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(3 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct SettleTests {
     private static func thaw(_ arguments: [String]) throws -> (output: String, errors: String, ending: Ending) {
         try withProcess(BuiltProduct.thaw, arguments) { process in

@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// `Tests/Soak/run`, for as long as a test may take.
-@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(5 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct SoakTests {
     @Test(.enabled(if: fileExists("/usr/sbin/ip"), "needs iproute2: run deploy/bootstrap"))
     func aProcessIsMovedBackAndForth() throws {

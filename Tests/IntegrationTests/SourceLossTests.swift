@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// What becomes of a process whose source stays lost, and how a source that only does not answer is found.
-@Suite(.serialized, .timeLimit(.minutes(3)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(3 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct SourceLossTests {
     private func withLoss(
         _ arguments: [String],

@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// What `thaw track` does not do, why, and that the process does not notice.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct TrackRefusalTests {
     /// Shown by a descriptor or a registration. One that waits in a socket, or only could be made, is not seen.
     private static func shows(_ program: FaultHandlingProgram) -> Bool {

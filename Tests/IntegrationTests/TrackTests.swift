@@ -4,7 +4,11 @@ import TestSupport
 import Testing
 
 /// `thaw track` measures what a process writes, and ends as it promises.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct TrackTests {
     /// Threads, pages a second of all together, tracker.
     @Test(arguments: [(1, 2000.0, "wp-async"), (1, 20_000, "wp-async"), (32, 8000, "wp-async"), (4, 4000, "wp-sync")])

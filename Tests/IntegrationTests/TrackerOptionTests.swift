@@ -3,7 +3,11 @@ import TestSupport
 import Testing
 
 /// `thaw page-server --tracker`: what is asked for is had, or an error before anything has happened.
-@Suite(.serialized, .timeLimit(.minutes(4)), .enabled(if: Machine.isRoot, "needs root: run deploy/test as root"))
+@Suite(
+    .serialized,
+    .timeLimit(.minutes(4 * slowness)),
+    .enabled(if: Machine.isRoot, "needs root: run deploy/test as root")
+)
 struct TrackerOptionTests {
     /// What is asked for, and what the statistics of the restorer say.
     @Test(arguments: [
