@@ -183,8 +183,8 @@ private final class LookedAtLate: SourceProcess {
 
     func examine() throws(SessionFailure) { try process.examine() }
 
-    func freeze() throws(SessionFailure) -> any FrozenSource {
-        Frozen(try process.freeze(), walk)
+    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource {
+        Frozen(try process.freeze(sharedMemoryAhead: sharedMemoryAhead), walk)
     }
 
     private final class Frozen: FrozenSource {
