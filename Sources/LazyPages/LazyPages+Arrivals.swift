@@ -112,6 +112,7 @@ extension LazyPages {
             bits |= 1 << UInt64(index)
         }
         if !local.isEmpty { local.remove(pages) }
+        if !promised.isEmpty { promised.remove(pages) }
         return FirstArrivals(bits: bits)
     }
 

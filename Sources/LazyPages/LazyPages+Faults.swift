@@ -142,18 +142,41 @@ extension LazyPages {
 
     /// The source does not answer for these pages, for which no thread waited when they were asked for: they are on their way by the stream.
     ///
-    /// Those that have come already, and that are missed again for a reason nobody told, do not come by it: they count as not asked for.
+    /// Who touches one waits for that. Those that have come already, and that are missed again for a reason nobody told, do not come by it:
+    /// they count as not asked for.
     ///
     /// - Returns: such pages, if there are any; threads that wait for them by now have to be woken, to ask again.
     public mutating func sentByStream(_ pages: Range<UInt64>) -> Range<UInt64>? {
         var first: UInt64?
         var last: UInt64 = 0
-        for page in pages where isMapComplete ? !outstanding.contains(page) : early.contains(page) {
-            guard requested.remove(page) else { continue }
+        for page in pages where requested.contains(page) {
+            guard isMapComplete ? !outstanding.contains(page) : early.contains(page) else {
+                promised.insert(page)
+                continue
+            }
+            requested.remove(page)
             first = first ?? page
             last = page
         }
         return first.map { $0..<last + 1 }
+    }
+
+    /// Whether pages are waited for that the stream is to bring.
+    public var awaitsStream: Bool { !promised.isEmpty }
+
+    /// The stream stands still: a run of pages that it was to bring, which counts as not asked for from now on; nil when there is none left.
+    ///
+    /// Threads that wait for them have to be woken, to ask.
+    public mutating func nextBrokenPromise() -> Range<UInt64>? {
+        guard let run = promised.nextRun(from: 0) else { return nil }
+        promised.remove(run)
+        requested.remove(run)
+        return run
+    }
+
+    /// There are new connections: nothing is on its way, and everything that was asked for is asked for again.
+    public mutating func connectionsRenewed() {
+        promised = PageSet()
     }
 
     /// Where the first of `pages` that `space` maps are there; nil when it maps none of them.

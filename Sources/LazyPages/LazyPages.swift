@@ -90,6 +90,8 @@ public struct LazyPages: ~Copyable, Sendable {
     var outstanding = PageSet()
     /// Source pages asked for and not yet answered and installed.
     var requested = PageSet()
+    /// Requested source pages that come by the stream, as the source says.
+    var promised = PageSet()
     /// What the walk of the last fault is about to touch.
     var ahead = RequestsAhead()
     /// Outstanding source pages whose bytes were pre-copied and are right: they need not be asked for.

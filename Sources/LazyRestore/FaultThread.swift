@@ -41,6 +41,8 @@ final class FaultThread {
     private var openPages: UInt64 = 0
     /// Faults wait for the kernel to be done with a change of the address space: look again soon.
     private var holdsFaultsBack = false
+    /// Pages that were asked for come by the stream: look whether it goes on.
+    private var awaitsStream = false
     /// The userfaultfd of lazy shared memory.
     private var objects: WatchedObjects?
 
@@ -175,7 +177,8 @@ final class FaultThread {
             if count > 0 { return count }
         }
         let looksAgain = holdsFaultsBack || objects?.isHeld == true
-        return try poller.wait(until: looksAgain ? .after(.milliseconds(1)) : .never)
+        let looksAtStream: Deadline = awaitsStream ? .after(StreamWatch.patience) : .never
+        return try poller.wait(until: looksAgain ? .after(.milliseconds(1)) : looksAtStream)
     }
 
     /// Reads events and faults, answers what can be answered here, takes the requests.
@@ -183,6 +186,8 @@ final class FaultThread {
         var children: [AddressSpaceHandle] = []
         var (objectsAreHeld, objectsAreComplete) = (false, false)
         try memory.with(.fault) { state throws(SystemCallError) in
+            try state.lookAtStream()
+            awaitsStream = state.books.awaitsStream
             let worked = try state.service()
             state.takeRequests(into: &requests)
             (objectsAreHeld, objectsAreComplete) = (state.objectsAreHeld, state.objects?.isComplete == true)
@@ -266,6 +271,7 @@ final class FaultThread {
         case .absentPages: content = .absent
         case .guardPages: return try memory.requestMetGuards(frame.run)
         case .sentPages:
+            awaitsStream = true
             return try memory.with(.fault) { state throws(SystemCallError) in try state.sentByStream(frame.run) }
         case .failed:
             let request = PageRequest(address: frame.address, count: frame.count)

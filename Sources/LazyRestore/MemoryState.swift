@@ -60,6 +60,8 @@ struct MemoryState: ~Copyable {
     var isPoisoned = false {
         didSet { if isPoisoned && !oldValue { journal?.notePoison() } }
     }
+    /// Whether the stream brings what it is to bring.
+    var stream = StreamWatch()
     /// Lazy shared memory; nil when there is none.
     var objects: LazyObjects?
     /// Where everything is noted that somebody who takes over has to know.
@@ -141,6 +143,8 @@ struct MemoryState: ~Copyable {
     mutating func repeatRequests(into list: inout [PageRequest]) {
         requests.removeAll(keepingCapacity: true)
         requestsAhead.removeAll(keepingCapacity: true)
+        books.connectionsRenewed()
+        stream.isSilent = false
         var address = VirtualAddress(0)
         while let request = books.nextPendingRequest(from: address) {
             list.append(request)
@@ -478,23 +482,6 @@ extension MemoryState {
     mutating func counted(_ first: FirstArrivals, at address: VirtualAddress, _ pages: PageDigest) {
         digest.add(pages)
         journal?.note(.arrived(address, first), pages)
-    }
-
-    /// Pages that were asked for come by the stream; who waits for one that does not asks again.
-    mutating func sentByStream(_ run: PageRun) throws(SystemCallError) {
-        guard let pages = books.sentByStream(run.pageNumbers) else { return }
-        for space in spaces {
-            var rest = pages
-            while let place = books.place(of: rest, in: space.identifier) {
-                try space.uffd.wake(place.range)
-                rest = place.rest
-            }
-        }
-        var rest = pages
-        while let place = books.place(of: rest, in: .objects) {
-            try wakeObjectPages(place.range.pageNumbers)
-            rest = place.rest
-        }
     }
 
     /// The source could not read pages that were asked for; they stay owed.

@@ -92,6 +92,20 @@ struct ReconnectTests {
     }
 
     /// Of the connection of the stream only this end is left when the one of control breaks: it is not waited for.
+    /// What a walk asks for ahead may be on its way by a stream that stands still: nobody waits for it, and everything else goes on.
+    @Test func nobodyWaitsForAStreamThatStandsStill() throws {
+        try withMovableVictim("carried", ["large", "anonymous", "heap"]) { victim in
+            var options = Move.Options()
+            options.stallsStreamAfter = 8 << 20
+            let move = try Move(of: victim.pid, options)
+            let proxy = try #require(move.proxy)
+            try move.waitUntilRunning()
+            let verdict = try victim.verdict()
+            #expect(verdict == "ok carried")
+            #expect(proxy.cuts > 0 && !move.restorerEvents.names.contains("lost"))
+        }
+    }
+
     @Test func aStreamOfWhichNothingIsHeardHoldsUpNoOther() throws {
         try withMovableVictim("carried", ["large", "heap"]) { victim in
             var options = Self.proxied()

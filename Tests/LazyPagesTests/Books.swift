@@ -39,6 +39,16 @@ final class Books {
         machine.sentByStream(pages)
     }
 
+    var awaitsStream: Bool { machine.awaitsStream }
+
+    func nextBrokenPromise() -> Range<UInt64>? {
+        machine.nextBrokenPromise()
+    }
+
+    func connectionsRenewed() {
+        machine.connectionsRenewed()
+    }
+
     func requestFailed(_ request: PageRequest) {
         machine.requestFailed(request)
     }

@@ -541,15 +541,20 @@ struct Simulation: ~Copyable {
             journal.append(.step(.guardsArrived(run)))
             return nil
         case .sent(let run):
-            guard let pages = machine.sentByStream(run.pageNumbers) else { return nil }
-            for (identifier, space) in spaces {
-                var rest = pages
-                while let place = machine.place(of: rest, in: identifier) {
-                    try space.wake(place.range.pageNumbers)
-                    rest = place.rest
-                }
-            }
+            if let pages = machine.sentByStream(run.pageNumbers) { try wake(pages) }
+            // The stream may stand still, or seem to.
+            while random.one(in: 3), let pages = machine.nextBrokenPromise() { try wake(pages) }
             return nil
+        }
+    }
+
+    private func wake(_ pages: Range<UInt64>) throws {
+        for (identifier, space) in spaces {
+            var rest = pages
+            while let place = machine.place(of: rest, in: identifier) {
+                try space.wake(place.range.pageNumbers)
+                rest = place.rest
+            }
         }
     }
 
