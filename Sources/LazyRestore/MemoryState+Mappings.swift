@@ -31,7 +31,7 @@ extension MemoryState {
         }
     }
 
-    mutating func unmapConfirmed(_ space: SpaceIdentifier, _ range: AddressRange) {
+    private mutating func unmapConfirmed(_ space: SpaceIdentifier, _ range: AddressRange) {
         books.unmapConfirmed(space, range)
         journal?.note(.unmapConfirmed(space, range))
     }

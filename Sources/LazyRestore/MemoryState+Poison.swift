@@ -19,8 +19,7 @@ extension MemoryState {
         _ = try service()
         guard books.isMapComplete else { return nil }
         var count: UInt64 = 0
-        // Who misses shared memory waits: what stood in for its pages would stay when they come.
-        for space in books.livingSpaces where space != .objects {
+        for space in books.livingSpaces {
             do throws(SystemCallError) {
                 count += try poisonOwed(of: space)
             } catch {

@@ -49,11 +49,7 @@ extension MemoryState {
         for space in books.livingSpaces {
             var rest = pages
             while let place = books.place(of: rest, in: space) {
-                if space == .objects {
-                    try wakeObjectPages(place.range.pageNumbers)
-                } else {
-                    try handle(of: space)?.uffd.wake(place.range)
-                }
+                try handle(of: space)?.uffd.wake(place.range)
                 rest = place.rest
             }
         }

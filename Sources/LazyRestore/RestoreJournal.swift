@@ -13,19 +13,12 @@ struct RestoreJournal: Sendable {
         case segment = 1
         case pageMapArrived, pageMapCompleted, pageMapForgotten, guardsArrived, guardsInstalled, unmapConfirmed
         case spaceEnded, settled, arrived, poisoned, preCopyMapArrived, preCopyMapCompleted, storedBlock
-        case objectModified
-        /// ``JournalRecord/keptDescriptor``.
-        case objectMapping = 254
     }
 
     /// What was noted.
     enum Entry {
         /// A lazy mapping; all of them come first.
         case segment(Segment)
-        /// A mapping of lazy shared memory; they come next.
-        case objectMapping(LazyObjects.Mapping)
-        /// When the object of a descriptor was last modified before the process ran.
-        case objectModified(descriptor: Int32, time: Int64)
         /// A message of the userfaultfd of a space.
         case event(UserfaultEvent, SpaceIdentifier)
         /// A step of the books; what arrived carries what it adds to the digest.
@@ -49,31 +42,6 @@ struct RestoreJournal: Sendable {
                 segment.isInherited ? 1 : 0
             )
         )
-    }
-
-    /// Mappings are noted with descriptors of their objects.
-    func note(_ objects: LazyObjects) {
-        for mapping in objects.mappings {
-            events.add(
-                JournalRecord(
-                    kind: JournalRecord.keptDescriptor,
-                    UInt64(objects.windows.descriptor(of: mapping.object)),
-                    mapping.pages.lowerBound,
-                    UInt64(mapping.pages.count),
-                    mapping.offset
-                )
-            )
-        }
-        for index in 0..<objects.windows.count {
-            let time = UInt64(bitPattern: objects.modified[index])
-            events.add(
-                JournalRecord(
-                    kind: Kind.objectModified.rawValue,
-                    UInt64(objects.windows.descriptor(of: index)),
-                    time
-                )
-            )
-        }
     }
 
     func note(_ step: BooksStep, _ digest: PageDigest = PageDigest()) {
@@ -137,16 +105,6 @@ struct RestoreJournal: Sendable {
         case .segment:
             let pages = record.first..<record.first + record.second
             return .segment(Segment(AddressRange(pageNumbers: pages), isInherited: record.third == 1))
-        case .objectMapping:
-            let pages = record.second..<record.second + record.third
-            return .objectMapping(
-                LazyObjects.Mapping(pages: pages, object: Int(record.first), offset: record.fourth)
-            )
-        case .objectModified:
-            return .objectModified(
-                descriptor: Int32(truncatingIfNeeded: record.first),
-                time: Int64(bitPattern: record.second)
-            )
         case .poisoned: return .poisoned
         case .storedBlock: return .storedBlock(record.first)
         case .preCopyMapArrived: return .step(.preCopyMapArrived(run), PageDigest())

@@ -177,7 +177,7 @@ extension SourceConversation {
         case .freeze: break
         }
         do throws(SessionFailure) {
-            let frozen = try process.freeze(sharedMemoryAhead: options.contains(.sharedMemoryAhead))
+            let frozen = try process.freeze()
             self.frozen = frozen
             try noteGuards(of: frozen)
             session.froze(frozen.memory)

@@ -16,10 +16,9 @@ public enum ProcessBuilder {
             try construction.clear()
             try construction.moveKernelMappings()
             let uffd = try construction.makeUserfaultfd()
-            let objectUffd = try construction.makeObjectUserfaultfd()
             try construction.makeSharedObjects()
             try construction.mapEverything()
-            return PartialProcess(construction, uffd, objectUffd)
+            return PartialProcess(construction, uffd)
         } catch {
             construction.destroy()
             throw error

@@ -7,16 +7,8 @@ import Testing
 final class Books {
     private var machine: LazyPages
 
-    init(segments: [Segment], objects: [Segment] = [], limits: LazyPages.Limits = LazyPages.Limits()) {
-        machine = LazyPages(segments: segments, objects: objects, limits: limits)
-    }
-
-    func owesNothing(_ space: SpaceIdentifier) -> Bool {
-        machine.owesNothing(space)
-    }
-
-    func nextRequest(forAllOf space: SpaceIdentifier) -> PageRequest? {
-        machine.nextRequest(forAllOf: space)
+    init(segments: [Segment], limits: LazyPages.Limits = LazyPages.Limits()) {
+        machine = LazyPages(segments: segments, limits: limits)
     }
 
     var isResident: Bool { machine.isResident }

@@ -200,7 +200,7 @@ struct MessageFieldTests {
     }
 
     @Test func unknownOptionsAreNotIgnored() {
-        let frame = Self.altered(.describe([]), 16, [4])
+        let frame = Self.altered(.describe([]), 16, [2])
         #expect(Self.error(frame, from: .destination)?.offset == 16)
     }
 

@@ -183,8 +183,8 @@ private final class LookedAtLate: SourceProcess {
 
     func examine() throws(SessionFailure) { try process.examine() }
 
-    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource {
-        Frozen(try process.freeze(sharedMemoryAhead: sharedMemoryAhead), walk)
+    func freeze() throws(SessionFailure) -> any FrozenSource {
+        Frozen(try process.freeze(), walk)
     }
 
     private final class Frozen: FrozenSource {
