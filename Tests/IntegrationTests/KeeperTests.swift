@@ -207,6 +207,23 @@ struct KeeperTests {
         #expect(written == 8)
     }
 
+    /// Who is there, what both sides have said, and what each thread of the copy waits for.
+    private static func circumstances(of move: Move) -> String {
+        let copy = move.copy ?? 0
+        let threads = ((try? namesInFolder("/proc/\(copy)/task")) ?? []).map { thread in
+            ["wchan", "syscall"].reduce("\(thread):") { text, name in
+                text + " " + ((try? readText("/proc/\(copy)/task/\(thread)/\(name)")) ?? "?")
+            }
+        }
+        let present = (try? restorers(over: copy)) ?? []
+        return """
+            restorers \(present), told \(move.restorerEvents.names)
+            restorer: \(move.restorer.report())
+            page server: \(move.server.report())
+            threads: \(threads)
+            """
+    }
+
     /// A process that changes its address space all the time, and restorers that die at any moment.
     @Test(arguments: [UInt64(1), UInt64.random(in: 2..<1 << 32)])
     func everyByteIsRightWhateverTheProcessDoesMeanwhile(seed: UInt64) throws {
@@ -225,7 +242,12 @@ struct KeeperTests {
                 dead.append(restorer)
                 _ = try? move.restorerEvents.wait(for: "taken-over", after: number, within: .seconds(10))
             }
-            let verdict = try victim.verdict()
+            let verdict: String
+            do {
+                verdict = try victim.verdict()
+            } catch {
+                throw TestFailure("seed \(seed), \(dead.count) died: \(error)\n\(Self.circumstances(of: move))")
+            }
             #expect(verdict == "ok churn", "seed \(seed), \(dead.count) died")
             #expect(try move.server.waitForExit() == .exited(0), "seed \(seed): \(move.server.report())")
             try crew.waitUntilGone()
