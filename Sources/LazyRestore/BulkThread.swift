@@ -59,6 +59,8 @@ struct BulkThread {
         }
         shared.bytesReceived.add(UInt64(frame.contentByteCount), ordering: .relaxed)
         let arrival = Arrival(address: frame.address, count: frame.count, content: content)
+        // Here and not where pages are installed, since what was pre-copied is installed besides.
+        memory.with(.stream) { $0.streamArrived() }
         try memory.deliver(arrival, frame.digest, from: channel.buffer, at: FrameChannel.contentOffset, .stream)
         FaultPoint.hit(.destinationPagesStreamed)
     }

@@ -74,6 +74,7 @@ final class DestinationConversation {
     var completed: PageTally?
     /// Puts memory into huge pages, once every page is there.
     var hugePages: HugePages?
+    /// It has been said that nobody takes over any more.
     var saidJournalIsFull = false
     /// Tells what is written, once every page is there.
     var watch: WriteWatch?

@@ -73,7 +73,6 @@ final class LazyMemory: Sendable {
         _ urgency: Urgency
     ) throws -> FirstArrivals {
         let (first, isInstalled, needsAttention) = try with(urgency) { state in
-            if urgency == .stream { state.streamArrived() }
             let first = try state.arrived(arrival)
             let step = try state.installSome(of: arrival, from: buffer, at: offset, limit: urgency.pagesPerHold)
             return (first, step == .done, state.needsAttention)

@@ -12,34 +12,38 @@ struct StreamOrder {
     /// Pages of one piece, aligned to as many: 256 KiB, one frame of the stream.
     static let piece: UInt64 = 64
     /// The most pieces that are remembered.
-    static let maximumPieces = 64
+    static var maximumPieces: Int { 64 }
 
     /// The pieces by the number of their first page, the one to be sent next last.
-    private var pieces: [UInt64] = []
-
-    init() {
-        pieces.reserveCapacity(Self.maximumPieces)
-    }
+    private var pieces = InlineArray<64, UInt64>(repeating: 0)
+    private var count = 0
 
     /// A thread has needed a page.
+    ///
+    /// Allocates nothing.
     mutating func needed(_ page: UInt64) {
         let piece = page & ~(Self.piece - 1)
-        guard piece != pieces.last else { return }
-        if let index = pieces.firstIndex(of: piece) {
-            pieces.remove(at: index)
-        } else if pieces.count == Self.maximumPieces {
-            pieces.removeFirst()
+        var index = 0
+        while index < count, pieces[index] != piece { index += 1 }
+        if index == count {
+            // Another one, or one in place of the oldest.
+            if count < Self.maximumPieces { count += 1 } else { index = 0 }
         }
-        pieces.append(piece)
+        while index < count - 1 {
+            pieces[index] = pieces[index + 1]
+            index += 1
+        }
+        pieces[count - 1] = piece
     }
 
     /// Takes a run of pages that is to be sent now; nil when no piece is better than another.
     ///
     /// - Parameter unsent: what has not been sent; the caller removes what is returned.
     mutating func next(of unsent: borrowing PageSet) -> Range<UInt64>? {
-        while let piece = pieces.last {
+        while count > 0 {
+            let piece = pieces[count - 1]
             if let run = unsent.nextRun(in: piece..<piece + Self.piece) { return run }
-            pieces.removeLast()
+            count -= 1
         }
         return nil
     }
