@@ -191,9 +191,11 @@ static void pass_on(const struct watch *watch) {
     keep_open(facts.uffd);
     keep_open(facts.guardian_channel);
     keep_open(facts.staged);
+    keep_open(facts.objects);
     uint64_t count = clinux_journal_count(watch->header);
     for (uint64_t i = 0; i < count; i++) {
         struct clinux_journal_record record = clinux_journal_read(watch->header, i);
+        if ((record.words[0] & 0xff) == clinux_journal_descriptor) keep_open((int)record.words[1]);
         if ((record.words[0] & 0xff) != clinux_journal_event) continue;
         struct uffd_msg message;
         memcpy(&message, record.words + 1, sizeof message);

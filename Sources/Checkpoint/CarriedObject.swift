@@ -96,8 +96,14 @@ public enum CarriedObjects {
         ),
         CarriedObject("shared mappings of files", "path and offset", "the same file mapped again"),
         CarriedObject(
-            "shared anonymous memory and memfd mappings inside of the process",
-            "pages of the object by /proc/PID/map_files",
+            "shared anonymous memory, and memfds without a descriptor, each page mapped once",
+            "SEEK_DATA tells which pages exist; read(2), by /proc/PID/map_files",
+            "one object, registered with a userfaultfd of its own, pages on first touch and in the background"
+        ),
+        CarriedObject(
+            "other shared memory: with a descriptor, a second or a private mapping, locked, sealed against writing, "
+                + "smaller than 64 KiB, contents that are not mapped, the 65th object and more, restore --track",
+            "contents of the object by /proc/PID/map_files",
             "one object, its contents before the process runs"
         ),
         CarriedObject("vDSO and vvar", "their addresses, the bytes of the vDSO", "the destination's own, moved there"),

@@ -54,7 +54,7 @@ extension ProcessDescriber {
         returning: [.present, .swapped, .file, .zero, .guardPage]
     )
 
-    /// The VMAs whose pages arrive on first touch, ascending.
+    /// The VMAs of private memory whose pages arrive on first touch, ascending.
     var lazyRanges: [AddressRange] {
         description.memory.mappings.filter(\.isLazy).map(\.range)
     }
@@ -73,7 +73,7 @@ extension ProcessDescriber {
             }
         }
         try planHotPages(&plan, pagemap, buffer)
-        for (index, access) in objectAccess.enumerated() {
+        for (index, access) in objectAccess.enumerated() where !description.memory.sharedObjects[index].isLazy {
             let file = try FileReading.open(access)
             var offset: UInt64 = 0
             while let run = try OpenFileQuestions.nextData(in: file.rawValue, from: offset), !run.isEmpty {

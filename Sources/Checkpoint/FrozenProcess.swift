@@ -41,6 +41,7 @@ public final class FrozenProcess {
         _ plan: EagerPlan,
         _ guards: [AddressRange],
         _ pagemap: Pagemap,
+        _ objectRanges: [ObjectRange],
         _ process: ProcessDescriptor
     ) {
         stopped = describer.process
@@ -54,6 +55,7 @@ public final class FrozenProcess {
             stopped.memory,
             pagemap,
             lazyRanges: describer.lazyRanges,
+            objectRanges: objectRanges,
             eagerPages: plan.lazyPages
         )
         self.guards = guards
@@ -76,11 +78,13 @@ public final class FrozenProcess {
     /// - Parameters:
     ///   - examination: what was seen before.
     ///   - timeout: how long stopping all threads may take; the process is let go when it passes.
+    ///   - sharedMemoryAhead: the contents of all shared objects go ahead; none of them is lazy.
     /// - Returns: the process, stopped.
     /// - Throws: ``CheckpointError``; when the process has something new that cannot be carried it is refused. The process runs on.
     public static func freeze(
         _ examination: Examination,
-        timeout: Duration
+        timeout: Duration,
+        sharedMemoryAhead: Bool = false
     ) throws(CheckpointError) -> FrozenProcess {
         var examination = examination
         try examination.refresh()
@@ -90,7 +94,7 @@ public final class FrozenProcess {
         while true {
             do {
                 return try CheckpointError.translating(pid, "freeze") {
-                    try freeze(pid, cache, timeout, guards: guards)
+                    try freeze(pid, cache, timeout, guards: guards, sharedMemoryAhead: sharedMemoryAhead)
                 }
             } catch {
                 // A thread was met in the moment in which its call cannot be told; it is elsewhere a moment later.
@@ -109,17 +113,19 @@ public final class FrozenProcess {
         _ pid: Int32,
         _ cache: ExaminationCache,
         _ timeout: Duration,
-        guards: GuardSearch = GuardSearch()
+        guards: GuardSearch = GuardSearch(),
+        sharedMemoryAhead: Bool = false
     ) throws -> FrozenProcess {
         let process = try ProcessDescriptor(pid: pid)
         let stopped = try StoppedProcess.stop(pid, timeout: timeout)
         do {
             let describer = try ProcessDescriber(stopped, cache: cache)
             try describer.describe()
+            let objectRanges = sharedMemoryAhead ? [] : try describer.chooseLazyObjects()
             let plan = try describer.planEagerPages()
             let pagemap = try Pagemap(pid: pid)
             let guards = try guards.confirm(in: describer.lazyRanges, pagemap)
-            let frozen = FrozenProcess(describer, plan, guards, pagemap, process)
+            let frozen = FrozenProcess(describer, plan, guards, pagemap, objectRanges, process)
             stopped.leaveCPU()
             return frozen
         } catch {

@@ -12,17 +12,26 @@ public struct PageSource: Sendable {
 
     /// The process, as this program sees it.
     public let pid: Int32
-    /// The VMAs whose pages arrive lazily, ascending.
+    /// The VMAs of private memory whose pages arrive lazily, ascending.
     public let lazyRanges: [AddressRange]
+    /// Those of shared memory, ascending.
+    let objectRanges: [ObjectRange]
     /// Pages of them that go ahead with the eager ones, by number (address >> 12).
     let eagerPages: PageSet
     // Opened once, by who may: those who read need not be able to.
     private let memory: ProcessMemory
     private let pagemap: Pagemap
 
-    init(_ memory: ProcessMemory, _ pagemap: Pagemap, lazyRanges: [AddressRange], eagerPages: PageSet) {
+    init(
+        _ memory: ProcessMemory,
+        _ pagemap: Pagemap,
+        lazyRanges: [AddressRange],
+        objectRanges: [ObjectRange] = [],
+        eagerPages: PageSet
+    ) {
         pid = memory.pid
         self.lazyRanges = lazyRanges
+        self.objectRanges = objectRanges
         self.eagerPages = eagerPages
         self.memory = memory
         self.pagemap = pagemap
@@ -40,6 +49,21 @@ public struct PageSource: Sendable {
                 eagerPages: PageSet()
             )
         }
+    }
+
+    /// Pages, in pieces that are either private memory or belong to one mapping of shared memory.
+    func parts(of pages: Range<UInt64>) -> [(pages: Range<UInt64>, object: ObjectRange?)] {
+        var parts: [(pages: Range<UInt64>, object: ObjectRange?)] = []
+        var page = pages.lowerBound
+        for object in objectRanges {
+            let shared = object.range.pageNumbers.clamped(to: page..<pages.upperBound)
+            guard !shared.isEmpty else { continue }
+            if page < shared.lowerBound { parts.append((page..<shared.lowerBound, nil)) }
+            parts.append((shared, object))
+            page = shared.upperBound
+        }
+        if page < pages.upperBound { parts.append((page..<pages.upperBound, nil)) }
+        return parts
     }
 
     /// A reader for one thread.
@@ -88,10 +112,49 @@ public final class PageReader {
     ) throws(CheckpointError) -> UInt64 {
         precondition(count > 0 && count <= PageSource.maximumPages, "PageReader: 1 to 64 pages at a time")
         do {
-            return try readPresent(address, count, buffer, offset)
+            guard !source.objectRanges.isEmpty else { return try readPresent(address, count, buffer, offset) }
+            var data: UInt64 = 0
+            for part in source.parts(of: address.pageNumber..<address.pageNumber + UInt64(count)) {
+                let first = Int(part.pages.lowerBound - address.pageNumber)
+                let place = offset + first * PageSize.baseBytes
+                let bits =
+                    if let object = part.object {
+                        try readObject(object, part.pages, buffer, place)
+                    } else {
+                        try readPresent(
+                            VirtualAddress(pageNumber: part.pages.lowerBound),
+                            part.pages.count,
+                            buffer,
+                            place
+                        )
+                    }
+                data |= bits << UInt64(first)
+            }
+            return data
         } catch {
             throw CheckpointError.of(error, pid: source.pid, doing: "read the memory of")
         }
+    }
+
+    private func readObject(
+        _ object: ObjectRange,
+        _ pages: Range<UInt64>,
+        _ target: TransferBuffer,
+        _ offset: Int
+    ) throws -> UInt64 {
+        var data: UInt64 = 0
+        var page = 0
+        while page < pages.count {
+            let step = min(pages.count - page, Self.pagesPerCall)
+            let first = pages.lowerBound + UInt64(page)
+            let place = offset + page * PageSize.baseBytes
+            let got = try object.read(first..<first + UInt64(step), into: target, at: place)
+            for index in 0..<got where !Self.isZero(target, place + index * PageSize.baseBytes) {
+                data |= 1 << UInt64(page + index)
+            }
+            page += step
+        }
+        return data
     }
 
     private func readPresent(
@@ -169,6 +232,7 @@ public final class PageReader {
                     }
                 }
             }
+            for object in source.objectRanges { try object.survey(existing) }
         } catch {
             throw CheckpointError.of(error, pid: source.pid, doing: "look at the pages of")
         }
@@ -197,22 +261,47 @@ public final class PageReader {
         count: Int
     ) throws(CheckpointError) -> (existing: UInt64, guards: UInt64) {
         precondition(count > 0 && count <= PageSource.maximumPages, "PageReader: 1 to 64 pages at a time")
-        let end = VirtualAddress(address.rawValue + UInt64(count) * PageSize.base)
         var bits = (existing: UInt64(0), guards: UInt64(0))
         do {
-            try pagemap.scan(AddressRange(address, end), Self.existing, using: buffer) { region in
-                let first = (region.range.lowerBound.rawValue - address.rawValue) / PageSize.base
-                if region.categories.contains(.guardPage) {
-                    bits.guards |= Self.bits(region.range.byteCount / PageSize.base) << first
-                } else if !region.categories.contains(.zero) {
-                    bits.existing |= Self.bits(region.range.byteCount / PageSize.base) << first
-                }
+            if source.objectRanges.isEmpty {
+                let end = VirtualAddress(address.rawValue + UInt64(count) * PageSize.base)
+                bits = try lookAtPrivate(AddressRange(address, end))
+            } else {
+                bits = try lookAtParts(address.pageNumber..<address.pageNumber + UInt64(count))
             }
         } catch {
             throw CheckpointError.of(error, pid: source.pid, doing: "look at the pages of")
         }
         for index in 0..<UInt64(count) where source.eagerPages.contains(address.rawValue / PageSize.base + index) {
             bits.existing &= ~(1 << index)
+        }
+        return bits
+    }
+
+    private func lookAtParts(_ pages: Range<UInt64>) throws -> (existing: UInt64, guards: UInt64) {
+        var bits = (existing: UInt64(0), guards: UInt64(0))
+        for part in source.parts(of: pages) {
+            let seen =
+                if let object = part.object {
+                    (existing: try object.existing(part.pages), guards: UInt64(0))
+                } else {
+                    try lookAtPrivate(AddressRange(pageNumbers: part.pages))
+                }
+            bits.existing |= seen.existing << (part.pages.lowerBound - pages.lowerBound)
+            bits.guards |= seen.guards << (part.pages.lowerBound - pages.lowerBound)
+        }
+        return bits
+    }
+
+    private func lookAtPrivate(_ range: AddressRange) throws(TraceError) -> (existing: UInt64, guards: UInt64) {
+        var bits = (existing: UInt64(0), guards: UInt64(0))
+        try pagemap.scan(range, Self.existing, using: buffer) { region in
+            let first = (region.range.lowerBound.rawValue - range.lowerBound.rawValue) / PageSize.base
+            if region.categories.contains(.guardPage) {
+                bits.guards |= Self.bits(region.range.byteCount / PageSize.base) << first
+            } else if !region.categories.contains(.zero) {
+                bits.existing |= Self.bits(region.range.byteCount / PageSize.base) << first
+            }
         }
         return bits
     }

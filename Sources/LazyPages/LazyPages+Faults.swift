@@ -49,6 +49,11 @@ public enum FaultAction: Hashable, Sendable {
     case installLocally(PageRequest)
     /// Nothing: the page has been asked for, its install will wake the thread.
     case awaitPendingReply
+    /// Wake the page: it is in the shared object.
+    case wake
+    /// Nothing, until ``LazyPages/owesNothing(_:)`` says that all shared memory is there: an event that cannot be read before may have moved
+    /// what is touched. Then wake everything.
+    case awaitEverything
     /// Nothing: the address space has ended.
     case ignore
 }
@@ -62,6 +67,7 @@ extension LazyPages {
         guard let index = index(of: space) else { return .ignore }
         counters.faults += 1
         let page = address.pageNumber
+        if space == .objects { return objectFaulted(page, in: index) }
         guard let segment = spaces[index].segments.segment(at: page) else {
             // A stack that grew, a mapping that grew in place: the source never had the page.
             return zeros(space, at: page, count: 1)
@@ -88,6 +94,44 @@ extension LazyPages {
         }
         if local.contains(source) { return installLocally(source, to: segment.sourcePages.upperBound) }
         return request(source, of: segment, in: index)
+    }
+
+    /// A page of a shared object is not there, or was put into it in this moment.
+    private mutating func objectFaulted(_ page: UInt64, in index: Int) -> FaultAction {
+        guard let segment = spaces[index].segments.segment(at: page) else { return .awaitEverything }
+        let source = segment.source + (page - segment.start)
+        // What is there is not asked for again: since then the process may have changed it or taken it out.
+        if isZero(source, in: index) { return zeros(.objects, at: page, count: 1) }
+        guard spaces[index].owes(source, isMapComplete: isMapComplete) else { return .wake }
+        guard !requested.contains(source) else {
+            counters.awaited += 1
+            return .awaitPendingReply
+        }
+        return request(source, of: segment, in: index)
+    }
+
+    /// What else to ask for because a space has to get everything soon; what is answered is taken as asked for.
+    ///
+    /// Nothing before the page map is complete.
+    public mutating func nextRequest(forAllOf space: SpaceIdentifier) -> PageRequest? {
+        guard isMapComplete, let index = index(of: space) else { return nil }
+        var position: UInt64 = 0
+        while let run = spaces[index].owed.nextRun(from: position) {
+            var page = run.lowerBound
+            while page < run.upperBound {
+                if let asked = requested.nextRun(in: page..<run.upperBound), asked.lowerBound == page {
+                    page = asked.upperBound
+                    continue
+                }
+                let end = requested.nextRun(in: page..<run.upperBound)?.lowerBound ?? run.upperBound
+                let count = min(end - page, limits.requestedPages)
+                requested.insert(page..<page + count)
+                counters.prefetched += count
+                return PageRequest(address: VirtualAddress(pageNumber: page), count: UInt32(count))
+            }
+            position = run.upperBound
+        }
+        return nil
     }
 
     /// A request was answered by an error: its pages stay owed, and the next fault on one asks again.

@@ -60,6 +60,9 @@ extension LazyPages {
         guard isLazy(pages) else {
             throw LazyPagesError(.outsideOfLazyMemory, "\(PageRun(pageNumbers: pages)) are guards in no lazy mapping")
         }
+        if let index = index(of: .objects), spaces[index].segments.firstPiece(fromSource: pages) != nil {
+            throw LazyPagesError(.contradiction, "\(PageRun(pageNumbers: pages)) are guards in shared memory")
+        }
         guard !map.intersects(pages), !early.intersects(pages), !absent.intersects(pages) else {
             throw LazyPagesError(.contradiction, "guard pages among \(PageRun(pageNumbers: pages)) were none before")
         }

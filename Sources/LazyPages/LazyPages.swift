@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-internal import Paging
+public import Paging
 
 /// The books of a lazy restore: which pages every address space still owes its threads, and what to do about it.
 ///
@@ -16,6 +16,7 @@ internal import Paging
 /// | dropped (MADV_DONTNEED, MADV_FREE) | zeros, for ever: data of the source that comes later is never installed | |
 /// | absent (not in the page map) | zeros | |
 /// | outside of every lazy mapping (a stack that grew, a mapping that grew) | zeros | |
+/// | of shared memory, see ``LazyPages/init(segments:objects:limits:)`` | as above, but: installed: only a wake; outside: nothing before all of it is there | |
 /// | to become a guard page | nothing, until it is one | the installation of the guard; then it counts as dropped |
 ///
 /// Until the page map is complete every page of a lazy mapping counts as owed.
@@ -73,7 +74,7 @@ public struct LazyPages: ~Copyable, Sendable {
     let limits: Limits
     /// Source pages that can be lazy, ascending, joined where they touch.
     let extents: [Range<UInt64>]
-    /// Living address spaces, ascending by identifier.
+    /// Living address spaces.
     var spaces: [AddressSpace]
     private var nextIdentifier: UInt32 = 1
 
@@ -103,17 +104,24 @@ public struct LazyPages: ~Copyable, Sendable {
 
     /// The books of a process that has been built and not yet run.
     ///
+    /// Shared memory is a space of its own, ``SpaceIdentifier/objects``, whose pages go into the objects, whoever maps them. No event is
+    /// entered for it before it owes nothing (``owesNothing(_:)``), so its segments stay what they were, and a fork has no copy of it.
+    ///
     /// - Parameters:
-    ///   - segments: Every lazy mapping, registered with userfaultfd, without pages that were installed eagerly.
+    ///   - segments: Every lazy mapping of private memory, registered with userfaultfd, without pages that were installed eagerly.
     ///     Disjoint.
+    ///   - objects: Every lazy mapping of shared memory. Disjoint from the others.
     ///   - limits: Bounds.
-    public init(segments: [Segment], limits: Limits = Limits()) {
+    public init(segments: [Segment], objects: [Segment] = [], limits: Limits = Limits()) {
         precondition((1...64).contains(limits.requestedPages) && limits.zeroPages > 0, "LazyPages: limits")
         precondition((1...64).contains(limits.localPages), "LazyPages: limits")
         self.limits = limits
         let table = SegmentTable(segments)
-        self.extents = Self.joined(table.byDestination)
+        self.extents = Self.joined(SegmentTable(segments + objects).byDestination)
         self.spaces = [AddressSpace(identifier: .process, segments: table)]
+        if !objects.isEmpty {
+            self.spaces.append(AddressSpace(identifier: .objects, segments: SegmentTable(objects)))
+        }
         // Room for a thousand scattered places, so that a fault allocates nothing, even before the page map has come.
         requested.reserveCapacity(blocks: 1024)
         early.reserveCapacity(blocks: 1024)
@@ -142,6 +150,29 @@ extension LazyPages {
         isMapComplete && spaces.allSatisfy { $0.owed.isEmpty && $0.guards.isEmpty }
     }
 
+    /// Whether everything that a space is owed is there.
+    public func owesNothing(_ space: SpaceIdentifier) -> Bool {
+        guard let index = index(of: space) else { return true }
+        return isMapComplete && spaces[index].owed.isEmpty && spaces[index].guards.isEmpty
+    }
+
+    /// The first page that has been installed in a range, at the addresses that segments have had from the beginning; nil when none has.
+    public func firstPresentPage(in range: AddressRange, of space: SpaceIdentifier) -> UInt64? {
+        guard let index = index(of: space) else { return nil }
+        var rest = range.pageNumbers
+        while let piece = spaces[index].segments.firstPiece(in: rest) {
+            var pages = piece.destinationPages
+            while let run = (isMapComplete ? map : spaces[index].settled).nextRun(in: pages) {
+                guard isMapComplete else { return run.lowerBound }
+                let owed = spaces[index].owed.nextRun(in: run) ?? run.upperBound..<run.upperBound
+                if owed.lowerBound > run.lowerBound { return run.lowerBound }
+                pages = owed.upperBound..<pages.upperBound
+            }
+            rest = piece.destinationPages.upperBound..<rest.upperBound
+        }
+        return nil
+    }
+
     /// Whether every page of the page map has arrived.
     public var hasAllPages: Bool {
         isMapComplete && outstanding.isEmpty
@@ -165,13 +196,16 @@ extension LazyPages {
 
 // MARK: - Address spaces
 
-/// Which address space: the restored process, or a child that it forked.
+/// Which address space: the restored process, a child that it forked, or its shared memory.
 public struct SpaceIdentifier: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The number; never used twice in one machine.
     public let number: UInt32
 
     /// The restored process.
     public static let process = SpaceIdentifier(number: 0)
+
+    /// Its lazy shared memory, which children share as well.
+    public static let objects = SpaceIdentifier(number: .max)
 
     /// One that a machine has used.
     public init(number: UInt32) {

@@ -34,6 +34,7 @@ extension DestinationConversation {
         )
         facts.isStopped = isStoppedForLoss
         facts.staged = staged?.descriptor ?? -1
+        facts.objects = known.first { $0.space == .objects }?.descriptor ?? -1
         journal.facts = facts
     }
 

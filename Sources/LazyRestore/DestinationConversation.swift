@@ -154,7 +154,7 @@ extension DestinationConversation {
         FaultPoint.hit(.destinationConnected)
         staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
         froze = MonotonicTime.now
-        try send(.describe(options.eager ? .eager : []))
+        try send(.describe(describeOptions))
         let description = try receiveDescription()
         FaultPoint.hit(.destinationDescribed)
         let partial = try begin(description)
@@ -177,6 +177,13 @@ extension DestinationConversation {
             throw SessionFailure(.bug, "the copy was built at the wrong time")
         }
         return try askForGrant()
+    }
+
+    private var describeOptions: DescribeOptions {
+        var wishes: DescribeOptions = options.eager ? .eager : []
+        // Lazy shared memory has a userfaultfd of its own, and the tracker's is the other one.
+        if options.tracked { wishes.insert(.sharedMemoryAhead) }
+        return wishes
     }
 
     /// A connection on its way from one thread to the next.
@@ -372,6 +379,7 @@ extension DestinationConversation {
                 segments: segments,
                 uffd: try partial.uffd.duplicate(),
                 pid: partial.pid,
+                objects: try lazyObjects(of: partial),
                 staged: staged,
                 journal: journal.map { RestoreJournal(events: $0) }
             )
@@ -384,6 +392,13 @@ extension DestinationConversation {
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }
+    }
+
+    private func lazyObjects(of partial: PartialProcess) throws(SystemCallError) -> LazyObjects? {
+        guard let uffd = try partial.objectUffd?.duplicate() else { return nil }
+        try uffd.setNonBlocking()
+        try guardian.hold(userfaultfd: uffd.descriptor)
+        return try LazyObjects(partial.lazyObjects, uffd: uffd)
     }
 
     /// Starts the thread that answers faults.

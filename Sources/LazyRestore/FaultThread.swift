@@ -43,6 +43,17 @@ final class FaultThread {
     private var holdsFaultsBack = false
     /// Pages that were asked for come by the stream: look whether it goes on.
     private var awaitsStream = false
+    /// The userfaultfd of lazy shared memory.
+    private var objects: WatchedObjects?
+
+    /// Not watched while an event waits on it that cannot be read yet: it would be told again and again.
+    private struct WatchedObjects {
+        var descriptor: Int32
+        var isHeld = false
+    }
+
+    /// Most pages that are asked for at once so that an event can be read: a fault waits for no more than these.
+    private static let pagesForEvent: UInt64 = 256
 
     init(
         memory: LazyMemory,
@@ -65,6 +76,11 @@ final class FaultThread {
 
     /// Watches the userfaultfd of a space; called before ``run()`` for the process itself.
     func watch(_ uffd: Int32, number: UInt32) throws(SystemCallError) {
+        if number == SpaceIdentifier.objects.number {
+            // Those of children are not read before everything is there.
+            guard objects == nil else { return }
+            objects = WatchedObjects(descriptor: uffd)
+        }
         try poller.add(uffd, token: Token.spaces + UInt64(number))
     }
 
@@ -160,18 +176,24 @@ final class FaultThread {
             let count = try poller.wait(until: .immediate)
             if count > 0 { return count }
         }
+        let looksAgain = holdsFaultsBack || objects?.isHeld == true
         let looksAtStream: Deadline = awaitsStream ? .after(StreamWatch.patience) : .never
-        return try poller.wait(until: holdsFaultsBack ? .after(.milliseconds(1)) : looksAtStream)
+        return try poller.wait(until: looksAgain ? .after(.milliseconds(1)) : looksAtStream)
     }
 
     /// Reads events and faults, answers what can be answered here, takes the requests.
-    private func readMemory() throws {
+    private func readMemory(isConnected: Bool = true) throws {
         var children: [AddressSpaceHandle] = []
+        var (objectsAreHeld, objectsAreComplete) = (false, false)
         try memory.with(.fault) { state throws(SystemCallError) in
             try state.lookAtStream()
             awaitsStream = state.books.awaitsStream
             let worked = try state.service()
             state.takeRequests(into: &requests)
+            (objectsAreHeld, objectsAreComplete) = (state.objectsAreHeld, state.objects?.isComplete == true)
+            if isConnected, objectsAreHeld, openPages < Self.pagesForEvent, requests.isEmpty {
+                state.requestObjects(into: &requests, limit: Self.pagesForEvent - openPages)
+            }
             children = state.takeUnguarded()
             holdsFaultsBack = state.hasDeferredFaults
             // Faults may have taken the last of what was pre-copied.
@@ -179,7 +201,22 @@ final class FaultThread {
         }
         for child in children {
             try guardian.hold(userfaultfd: child.uffd.descriptor)
-            try watch(child.uffd.descriptor, number: child.identifier.number)
+            if child.identifier != .objects {
+                try watch(child.uffd.descriptor, number: child.identifier.number)
+            } else if objectsAreComplete {
+                try poller.add(child.uffd.descriptor, token: Token.spaces + UInt64(child.identifier.number))
+            }
+        }
+        try watchObjects(areHeld: objectsAreHeld)
+    }
+
+    private func watchObjects(areHeld: Bool) throws(SystemCallError) {
+        guard let known = objects, known.isHeld != areHeld else { return }
+        objects?.isHeld = areHeld
+        if areHeld {
+            try poller.remove(known.descriptor)
+        } else {
+            try poller.add(known.descriptor, token: Token.spaces + UInt64(SpaceIdentifier.objects.number))
         }
     }
 
@@ -256,7 +293,7 @@ final class FaultThread {
     /// Without the source events are still read (the process would hang in munmap and fork), and what needs no source is answered.
     private func answerLocally() throws -> Turn {
         while true {
-            try readMemory()
+            try readMemory(isConnected: false)
             requests.removeAll(keepingCapacity: true)
             nextRequest = 0
             let turn = try waitForWork().turn

@@ -135,10 +135,11 @@ final class LazyMemory: Sendable {
 
     /// A part of the page map came.
     func mapArrived(_ runs: [PageRun], isLast: Bool) throws(LazyPagesError) {
-        let isComplete = try with(.stream) { state throws(LazyPagesError) in
+        let (isComplete, needsAttention) = try with(.stream) { state throws(LazyPagesError) in
             try state.mapArrived(runs, isLast: isLast)
-            return state.isComplete
+            return (state.isComplete, state.needsAttention)
         }
+        if needsAttention { attention.signal() }
         if isComplete { completed.signal() }
     }
 

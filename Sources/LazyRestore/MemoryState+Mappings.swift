@@ -31,7 +31,7 @@ extension MemoryState {
         }
     }
 
-    private mutating func unmapConfirmed(_ space: SpaceIdentifier, _ range: AddressRange) {
+    mutating func unmapConfirmed(_ space: SpaceIdentifier, _ range: AddressRange) {
         books.unmapConfirmed(space, range)
         journal?.note(.unmapConfirmed(space, range))
     }

@@ -49,7 +49,11 @@ extension MemoryState {
         for space in books.livingSpaces {
             var rest = pages
             while let place = books.place(of: rest, in: space) {
-                try handle(of: space)?.uffd.wake(place.range)
+                if space == .objects {
+                    try wakeObjectPages(place.range.pageNumbers)
+                } else {
+                    try handle(of: space)?.uffd.wake(place.range)
+                }
                 rest = place.rest
             }
         }

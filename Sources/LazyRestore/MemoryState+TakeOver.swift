@@ -17,6 +17,14 @@ private struct ReplayedBooks: ~Copyable {
     var hasPreCopyMap = false
     /// Unmappings that the dead one may not have looked at any more.
     var unconfirmed: [(SpaceIdentifier, AddressRange)] = []
+    /// Mappings of lazy shared memory, whose objects are numbers of descriptors.
+    var objectMappings: [LazyObjects.Mapping] = []
+    /// By descriptor, when each object was last modified, as far as that is known.
+    var objectsModified: [Int32: Int64] = [:]
+    /// Userfaultfds of children for that memory; those that were closed may have come to mean something else.
+    var objectChildren: [Int32] = []
+    /// Removals there whose events have been read, and that are not decided.
+    var objectRemovals: [AddressRange] = []
 
     init(_ journal: RestoreJournal, process userfaultfd: Int32) throws {
         let count = journal.events.count
@@ -26,7 +34,12 @@ private struct ReplayedBooks: ~Copyable {
             segments.append(segment)
             index += 1
         }
-        books = LazyPages(segments: segments)
+        while index < count, case .objectMapping(let mapping) = journal.entry(index) {
+            objectMappings.append(mapping)
+            index += 1
+        }
+        let objects = objectMappings.map { Segment(AddressRange(pageNumbers: $0.pages)) }
+        books = LazyPages(segments: segments, objects: objects)
         userfaultfds = [.process: userfaultfd]
         while index < count {
             guard let entry = journal.entry(index) else {
@@ -39,7 +52,12 @@ private struct ReplayedBooks: ~Copyable {
 
     private mutating func replay(_ entry: RestoreJournal.Entry) throws {
         switch entry {
-        case .segment: throw SessionFailure(.bug, "the journal of the restorer that has died is out of order")
+        case .objectModified(let known):
+            objectsModified[known.descriptor] = known.time
+            // At first there are none; later it says that the oldest is decided.
+            if !objectRemovals.isEmpty { objectRemovals.removeFirst() }
+        case .segment, .objectMapping:
+            throw SessionFailure(.bug, "the journal of the restorer that has died is out of order")
         case .step(let step, let added):
             try books.replay(step)
             digest.add(added)
@@ -68,6 +86,7 @@ private struct ReplayedBooks: ~Copyable {
     }
 
     private mutating func replay(_ event: UserfaultEvent, of space: SpaceIdentifier) throws {
+        guard space != .objects else { return replayObject(event) }
         switch event {
         case .pageFault: return
         case .fork(let descriptor): if let child = books.forked(space) { userfaultfds[child] = descriptor }
@@ -80,9 +99,57 @@ private struct ReplayedBooks: ~Copyable {
     }
 }
 
+// Lazy shared memory.
+extension ReplayedBooks {
+    /// Events that were read before everything was there, or behind that: then nothing follows from them.
+    private mutating func replayObject(_ event: UserfaultEvent) {
+        switch event {
+        case .fork(let descriptor): objectChildren.append(descriptor)
+        case .remove(let range): objectRemovals.append(range)
+        case .pageFault, .remap, .unmap, .unknown: return
+        }
+    }
+
+    /// The objects, mapped anew; nil when there are none.
+    func adoptObjects(_ userfaultfd: Int32, living: [Int32]) throws(SystemCallError) -> LazyObjects? {
+        guard userfaultfd >= 0, !objectMappings.isEmpty else { return nil }
+        var (files, places, modified): ([HeldDescriptor], [Int: Int], [Int64]) = ([], [:], [])
+        var mappings = objectMappings
+        for (index, mapping) in objectMappings.enumerated() {
+            if let known = places[mapping.object] {
+                mappings[index].object = known
+                continue
+            }
+            let number = Int32(truncatingIfNeeded: mapping.object)
+            (places[mapping.object], mappings[index].object) = (files.count, files.count)
+            files.append(HeldDescriptor(try OwnedDescriptor.adoptInherited(number)))
+            modified.append(objectsModified[number] ?? 0)
+        }
+        let owned = try OwnedDescriptor.adoptInherited(userfaultfd)
+        let uffd = Userfaultfd.adoptAgreed(owned, features: .lazyObjects)
+        var objects = try LazyObjects(mappings, try ObjectWindows(of: files), modified: modified, uffd: uffd)
+        objects.handles += try adoptChildren(otherThan: living + [userfaultfd])
+        if !books.owesNothing(.objects) {
+            objects.removals = objectRemovals.map {
+                LazyObjects.Removal(range: $0, decision: .after(LazyObjects.removalTime))
+            }
+        }
+        return objects
+    }
+
+    private func adoptChildren(otherThan known: [Int32]) throws(SystemCallError) -> [AddressSpaceHandle] {
+        var children: [AddressSpaceHandle] = []
+        for number in Set(objectChildren).subtracting(known).sorted() where Userfaultfd.isOne(number) {
+            let owned = try OwnedDescriptor.adoptInherited(number)
+            children.append(AddressSpaceHandle(.objects, Userfaultfd.adoptAgreed(owned, features: .lazyObjects)))
+        }
+        return children
+    }
+}
+
 extension MemoryState {
     /// Everything that can be mapped; the kernel refuses addresses below the first ones.
-    private static let addressSpace = AddressRange(VirtualAddress(1 << 20), VirtualAddress(0x7fff_ffff_f000))
+    static let addressSpace = AddressRange(VirtualAddress(1 << 20), VirtualAddress(0x7fff_ffff_f000))
 
     /// Takes over what a restorer has left that has died: its userfaultfds, and the books as they were.
     ///
@@ -99,6 +166,8 @@ extension MemoryState {
             let owned = try OwnedDescriptor.adoptInherited(number)
             spaces.append(AddressSpaceHandle(space, Userfaultfd.adoptAgreed(owned, features: facts.features)))
         }
+        let living = replayed.books.livingSpaces.compactMap { userfaultfds[$0] }
+        let objects = try replayed.adoptObjects(facts.objects, living: living)
         let (unconfirmed, digest, isPoisoned) = (replayed.unconfirmed, replayed.digest, replayed.isPoisoned)
         var state = MemoryState(
             books: replayed.books,
@@ -109,10 +178,11 @@ extension MemoryState {
         )
         state.isPoisoned = isPoisoned
         state.staged = staged
+        state.objects = objects
         for (space, range) in unconfirmed {
             if let handle = state.handle(of: space) { state.confirmUnmap(range, of: handle) }
         }
-        for space in spaces { try space.uffd.wake(addressSpace) }
+        for space in spaces + (objects?.handles ?? []) { try space.uffd.wake(addressSpace) }
         return state
     }
 }

@@ -23,7 +23,7 @@ struct MemoryState: ~Copyable {
 
     var books: LazyPages
     private var spaces: [AddressSpaceHandle]
-    private let events = UserfaultEvents()
+    let events = UserfaultEvents()
     private var faults: [Waiting] = []
     private var deferred: [Waiting] = []
     /// Threads that wait, and have waited.
@@ -62,6 +62,8 @@ struct MemoryState: ~Copyable {
     }
     /// Whether the stream brings what it is to bring.
     var stream = StreamWatch()
+    /// Lazy shared memory; nil when there is none.
+    var objects: LazyObjects?
     /// Where everything is noted that somebody who takes over has to know.
     let journal: RestoreJournal?
 
@@ -69,16 +71,19 @@ struct MemoryState: ~Copyable {
         segments: [Segment],
         uffd: consuming Userfaultfd,
         pid: Int32,
+        objects: LazyObjects? = nil,
         staged: PageStore? = nil,
         journal: RestoreJournal? = nil
     ) {
         if let journal { for segment in segments { journal.note(segment) } }
+        if let objects { journal?.note(objects) }
         self.init(
-            books: LazyPages(segments: segments),
+            books: LazyPages(segments: segments, objects: objects?.segments ?? []),
             spaces: [AddressSpaceHandle(.process, uffd)],
             pid: pid,
             journal: journal
         )
+        self.objects = objects
         self.staged = staged
         if let staged { journal?.note(staged) }
         hasPreCopyMap = staged == nil
@@ -110,19 +115,21 @@ struct MemoryState: ~Copyable {
 
     /// The userfaultfds of all spaces, with their numbers.
     var userfaultfds: [(space: SpaceIdentifier, descriptor: Int32)] {
-        spaces.map { ($0.identifier, $0.uffd.descriptor) }
+        (spaces + (objects?.handles ?? [])).map { ($0.identifier, $0.uffd.descriptor) }
     }
 
     /// Whether every page is where it belongs and is counted.
     var isComplete: Bool {
-        books.isResident && books.hasAllPages && digest.count == books.mappedPages
+        books.isResident && books.hasAllPages && digest.count == books.mappedPages && objects?.removals.isEmpty != false
     }
 
     /// Whether faults wait for the kernel to be done with a change of the address space.
     var hasDeferredFaults: Bool { !deferred.isEmpty || !unfinished.isEmpty }
 
     /// Whether the fault thread has something to send, to watch or to try again.
-    var needsAttention: Bool { !requests.isEmpty || !requestsAhead.isEmpty || !unguarded.isEmpty || hasDeferredFaults }
+    var needsAttention: Bool {
+        !requests.isEmpty || !requestsAhead.isEmpty || !unguarded.isEmpty || hasDeferredFaults || objectsAreDone
+    }
 
     /// Requests to send, each once.
     mutating func takeRequests(into list: inout [PageRequest]) {
@@ -156,6 +163,12 @@ struct MemoryState: ~Copyable {
     mutating func close() {
         spaces = []
         unguarded = []
+        objects = nil
+    }
+
+    /// These are to be held by the guardian, and watched when they have to be.
+    mutating func watchLater(_ handles: some Sequence<AddressSpaceHandle>) {
+        for handle in handles where !unguarded.contains(where: { $0 === handle }) { unguarded.append(handle) }
     }
 }
 
@@ -167,8 +180,9 @@ extension MemoryState {
     /// - Returns: whether there was anything.
     mutating func service() throws(SystemCallError) -> Bool {
         try readEvents()
+        let hasDecided = try serviceObjects()
         if !unfinished.isEmpty { try continueLocally() }
-        guard !faults.isEmpty || !deferred.isEmpty else { return false }
+        guard !faults.isEmpty || !deferred.isEmpty else { return hasDecided }
         for _ in 0..<Self.immediateRetries {
             swap(&faults, &deferred)
             faults.append(contentsOf: deferred)
@@ -210,13 +224,7 @@ extension MemoryState {
     private mutating func enter(_ event: UserfaultEvent, of space: AddressSpaceHandle) throws(SystemCallError) {
         switch event {
         case .pageFault(let fault):
-            faults.append(Waiting(space: space.identifier, address: fault.address))
-            stalls.began(
-                space: space.identifier.number,
-                page: fault.address.rawValue >> 12,
-                thread: UInt32(bitPattern: fault.thread),
-                now: MonotonicTime.now.nanoseconds
-            )
+            noteFault(fault, of: space.identifier)
             if threads[space.identifier] == nil { threads[space.identifier] = lookup.find(fault.thread) }
         case .fork(let descriptor):
             try forked(OwnedDescriptor(adopting: descriptor), by: space)
@@ -235,6 +243,17 @@ extension MemoryState {
         }
     }
 
+    /// A thread waits for a page.
+    mutating func noteFault(_ fault: PageFault, of space: SpaceIdentifier) {
+        faults.append(Waiting(space: space, address: fault.address))
+        stalls.began(
+            space: space.number,
+            page: fault.address.rawValue >> 12,
+            thread: UInt32(bitPattern: fault.thread),
+            now: MonotonicTime.now.nanoseconds
+        )
+    }
+
     private mutating func forked(
         _ descriptor: consuming OwnedDescriptor,
         by parent: AddressSpaceHandle
@@ -249,6 +268,11 @@ extension MemoryState {
 
     /// Answers a fault; false when the kernel puts it off.
     private mutating func answer(_ fault: Waiting) throws(SystemCallError) -> Bool {
+        if fault.space == .objects, objects?.isComplete != false {
+            let page = fault.address.pageNumber
+            try wakeObjectPages(page..<page + 1)
+            return true
+        }
         switch books.pageFaulted(fault.space, at: fault.address) {
         case .request(let request):
             requests.append(request)
@@ -258,11 +282,16 @@ extension MemoryState {
         case .installLocally(let request):
             localFaults.append(request)
             return true
-        case .awaitPendingReply, .ignore: return true
+        case .wake:
+            let page = fault.address.pageNumber
+            try wakeObjectPages(page..<page + 1)
+            return true
+        case .awaitPendingReply, .awaitEverything, .ignore: return true
         }
     }
 
     private mutating func install(_ fill: ZeroFill) throws(SystemCallError) -> Bool {
+        if fill.space == .objects { return try fillHole(fill) }
         guard let space = handle(of: fill.space) else { return true }
         var count = UInt64(fill.count)
         while true {
@@ -290,6 +319,12 @@ extension MemoryState {
         }
     }
 
+    private mutating func fillHole(_ fill: ZeroFill) throws(SystemCallError) -> Bool {
+        guard try fillObjectHole(at: fill.address) else { return false }
+        ended(fill.space, PageRun(address: fill.address, count: 1).range)
+        return true
+    }
+
     mutating func ended(_ space: SpaceIdentifier, _ range: AddressRange) {
         guard stalls.openCount > 0 else { return }
         let pages = range.lowerBound.rawValue >> 12..<range.upperBound.rawValue >> 12
@@ -300,6 +335,8 @@ extension MemoryState {
         ended(space.identifier)
         stalls.spaceEnded(space.identifier.number, now: MonotonicTime.now.nanoseconds)
         spaces.removeAll { $0.identifier == space.identifier }
+        // Nobody is left who could miss shared memory, which would fill all the same.
+        if spaces.isEmpty, objects?.handles.count == 1 { ended(.objects) }
         threads[space.identifier] = nil
         guardLookups[space.identifier] = nil
     }
@@ -361,12 +398,24 @@ extension MemoryState {
         var limit = limit
         var tries = 0
         while let install = books.nextInstall(of: arrival, limit: limit) {
+            let end = VirtualAddress(install.address.rawValue + UInt64(install.count) << 12)
+            let range = AddressRange(install.address, end)
+            if install.space == .objects {
+                let place = offset + install.offset * PageSize.baseBytes
+                guard let outcome = try installIntoObject(install, from: buffer, at: place) else {
+                    // Whoever waits for the decision may be the one to make it.
+                    _ = try service()
+                    return .interrupted
+                }
+                try objectInstalled(install, outcome)
+                if outcome == .installed { return books.nextInstall(of: arrival, limit: 1) == nil ? .done : .more }
+                if outcome == .vanished { limit = 1 }
+                continue
+            }
             guard let space = handle(of: install.space) else {
                 ended(install.space)
                 continue
             }
-            let end = VirtualAddress(install.address.rawValue + UInt64(install.count) << 12)
-            let range = AddressRange(install.address, end)
             if !install.isZeros, let guarded = guardRange(in: range, of: space) {
                 limit = try stopBefore(guarded, install, space)
                 continue
@@ -409,6 +458,22 @@ extension MemoryState {
             }
         }
         return .done
+    }
+
+    private mutating func objectInstalled(_ install: Install, _ outcome: CopyOutcome) throws(SystemCallError) {
+        let first = install.address.pageNumber
+        switch outcome {
+        case .installed:
+            installed(install, .installed(install.count))
+            ended(install.space, AddressRange(pageNumbers: first..<first + UInt64(install.count)))
+        case .partial(let pages):
+            installed(install, .installed(pages))
+            ended(install.space, AddressRange(pageNumbers: first..<first + UInt64(pages)))
+        case .alreadyPresent:
+            try wakeObjectPages(first..<first + 1)
+            installed(install, .alreadyPresent)
+        case .interrupted, .vanished, .targetGone: installed(install, .vanished)
+        }
     }
 
     /// Counts pages that came for the first time; after they were installed, since nobody waits for that.

@@ -13,12 +13,19 @@ struct RestoreJournal: Sendable {
         case segment = 1
         case pageMapArrived, pageMapCompleted, pageMapForgotten, guardsArrived, guardsInstalled, unmapConfirmed
         case spaceEnded, settled, arrived, poisoned, preCopyMapArrived, preCopyMapCompleted, storedBlock
+        case objectModified
+        /// ``JournalRecord/keptDescriptor``.
+        case objectMapping = 254
     }
 
     /// What was noted.
     enum Entry {
         /// A lazy mapping; all of them come first.
         case segment(Segment)
+        /// A mapping of lazy shared memory; they come next.
+        case objectMapping(LazyObjects.Mapping)
+        /// When an object was last modified: before the process ran, and each time that it has become known what a removal was.
+        case objectModified(LazyObjects.Modification)
         /// A message of the userfaultfd of a space.
         case event(UserfaultEvent, SpaceIdentifier)
         /// A step of the books; what arrived carries what it adds to the digest.
@@ -40,6 +47,32 @@ struct RestoreJournal: Sendable {
                 segment.start,
                 segment.count,
                 segment.isInherited ? 1 : 0
+            )
+        )
+    }
+
+    /// Mappings are noted with descriptors of their objects.
+    func note(_ objects: LazyObjects) {
+        for mapping in objects.mappings {
+            events.add(
+                JournalRecord(
+                    kind: JournalRecord.keptDescriptor,
+                    UInt64(objects.windows.descriptor(of: mapping.object)),
+                    mapping.pages.lowerBound,
+                    UInt64(mapping.pages.count),
+                    mapping.offset
+                )
+            )
+        }
+        for index in 0..<objects.windows.count { note(objects.modification(of: index)) }
+    }
+
+    func note(_ modification: LazyObjects.Modification) {
+        events.add(
+            JournalRecord(
+                kind: Kind.objectModified.rawValue,
+                UInt64(modification.descriptor),
+                UInt64(bitPattern: modification.time)
             )
         )
     }
@@ -105,6 +138,18 @@ struct RestoreJournal: Sendable {
         case .segment:
             let pages = record.first..<record.first + record.second
             return .segment(Segment(AddressRange(pageNumbers: pages), isInherited: record.third == 1))
+        case .objectMapping:
+            let pages = record.second..<record.second + record.third
+            return .objectMapping(
+                LazyObjects.Mapping(pages: pages, object: Int(record.first), offset: record.fourth)
+            )
+        case .objectModified:
+            return .objectModified(
+                LazyObjects.Modification(
+                    descriptor: Int32(truncatingIfNeeded: record.first),
+                    time: Int64(bitPattern: record.second)
+                )
+            )
         case .poisoned: return .poisoned
         case .storedBlock: return .storedBlock(record.first)
         case .preCopyMapArrived: return .step(.preCopyMapArrived(run), PageDigest())

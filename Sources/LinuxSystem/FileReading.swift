@@ -147,3 +147,46 @@ public enum FileReading {
         return bytes
     }
 }
+
+extension FileReading {
+    /// Reads up to `count` bytes from `position` of an open file on; fewer only at the end of the file.
+    ///
+    /// The position of the file stays. The corresponding call is `pread`.
+    /// - Parameters:
+    ///   - descriptor: open for reading.
+    ///   - position: the first byte.
+    ///   - count: most bytes.
+    ///   - buffer: receives them from `offset` on.
+    ///   - offset: bytes into `buffer`.
+    /// - Returns: how many were read.
+    public static func read(
+        _ descriptor: Int32,
+        at position: UInt64,
+        count: Int,
+        into buffer: TransferBuffer,
+        at offset: Int
+    ) throws(SystemCallError) -> Int {
+        var done = 0
+        while done < count {
+            let rest = count - done
+            // SAFETY: pointer(at:count:) checks the range; the kernel writes into it during the call only.
+            let result = unsafe pread(
+                descriptor,
+                buffer.pointer(at: offset + done, count: rest),
+                rest,
+                off_t(position) + done
+            )
+            if result == 0 { break }
+            if result > 0 {
+                done += result
+            } else if errno != EINTR {
+                throw SystemCallError(
+                    "pread",
+                    Errno(rawValue: errno),
+                    operand: "descriptor \(descriptor) at \(position)"
+                )
+            }
+        }
+        return done
+    }
+}

@@ -121,4 +121,13 @@ public enum OpenFileQuestions {
         )
         return UInt64(start)..<UInt64(max(start, end))
     }
+
+    /// Where the first data at or behind `offset` is, nil when only a hole follows.
+    ///
+    /// Unlike ``nextData(in:from:)`` it does not walk to the end of the data. The corresponding call is `lseek(SEEK_DATA)`.
+    public static func firstData(in descriptor: Int32, from offset: UInt64) throws(SystemCallError) -> UInt64? {
+        let start = clinux_seek_data(descriptor, Int64(clamping: offset))
+        if start == -Int64(ENXIO) { return nil }
+        return UInt64(try checked("lseek", start, operand: "SEEK_DATA of descriptor \(descriptor)"))
+    }
 }

@@ -34,3 +34,16 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         )
     }
 }
+
+/// A descriptor that several hold; it is closed with the last of them.
+public final class HeldDescriptor: Sendable {
+    private let owned: OwnedDescriptor
+
+    /// Takes over a descriptor.
+    public init(_ owned: consuming OwnedDescriptor) {
+        self.owned = owned
+    }
+
+    /// The number, to lend to a call that does not close it.
+    public var rawValue: Int32 { owned.rawValue }
+}

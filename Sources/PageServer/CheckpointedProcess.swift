@@ -63,13 +63,13 @@ final class CheckpointedProcess: SourceProcess {
         return tracker
     }
 
-    func freeze() throws(SessionFailure) -> any FrozenSource {
+    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource {
         guard var examination else { preconditionFailure("CheckpointedProcess: frozen before it was examined") }
         // An earlier destination's, which has gone.
         if tracker == nil { examination.isTracked(by: nil) }
         let timeout = freezeTimeout
         let frozen = try told { () throws(CheckpointError) in
-            try FrozenProcess.freeze(examination, timeout: timeout)
+            try FrozenProcess.freeze(examination, timeout: timeout, sharedMemoryAhead: sharedMemoryAhead)
         }
         return FrozenByCheckpoint(frozen)
     }

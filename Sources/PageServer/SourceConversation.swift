@@ -177,7 +177,7 @@ extension SourceConversation {
         case .freeze: break
         }
         do throws(SessionFailure) {
-            let frozen = try process.freeze()
+            let frozen = try process.freeze(sharedMemoryAhead: options.contains(.sharedMemoryAhead))
             self.frozen = frozen
             try noteGuards(of: frozen)
             session.froze(frozen.memory)

@@ -23,7 +23,9 @@ protocol SourceProcess: AnyObject {
     func track() throws(SessionFailure) -> (any SourceTracker)?
 
     /// Stops all threads and describes the process; when that fails the process runs on.
-    func freeze() throws(SessionFailure) -> any FrozenSource
+    ///
+    /// - Parameter sharedMemoryAhead: the contents of all shared objects go ahead; none of them is lazy.
+    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource
 }
 
 extension SourceProcess {

@@ -111,8 +111,11 @@ public struct DescribeOptions: OptionSet, Hashable, Sendable {
     /// Send all memory eagerly: nothing is left to fetch after the process runs.
     public static let eager = DescribeOptions(rawValue: 1)
 
+    /// Send the contents of shared objects with the description: none of them is lazy.
+    public static let sharedMemoryAhead = DescribeOptions(rawValue: 2)
+
     /// Every option of this version.
-    static let known: DescribeOptions = [.eager]
+    static let known: DescribeOptions = [.eager, .sharedMemoryAhead]
 }
 
 /// What the runs of a ``Message/resume(runs:options:)`` are.

@@ -3,7 +3,7 @@
 /// Constants of the page protocol; the article "The page protocol" describes it byte by byte.
 public enum PageProtocol {
     /// The version that this program speaks.
-    public static let version: UInt16 = 5
+    public static let version: UInt16 = 6
     /// "THAW", the first bytes of a greeting.
     public static let magic: [UInt8] = [0x54, 0x48, 0x41, 0x57]
     /// Most pages in one frame of pages, and most pages asked for at once.

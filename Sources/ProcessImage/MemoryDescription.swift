@@ -145,6 +145,8 @@ public struct SharedObject: ArchivedValue, Equatable {
     public var seals: UInt32 = 0
     /// memfd_create(2) flags that can be told from outside (MFD_EXEC state by mode bits).
     public var mode: UInt32 = 0
+    /// Whether its pages arrive on first touch, see ``MemoryDescription/lazyObjectMappings()``; else its contents go ahead.
+    public var isLazy = false
 
     public init() {}
 
@@ -154,6 +156,7 @@ public struct SharedObject: ArchivedValue, Equatable {
         try archive.field(&size)
         try archive.field(&seals)
         try archive.field(&mode)
+        try archive.field(&isLazy)
     }
 }
 

@@ -81,13 +81,22 @@ extension Construction {
 
     /// Makes a userfaultfd in the process, as long as that still may, and takes it out.
     func makeUserfaultfd() throws(RestoreError) -> Userfaultfd {
+        try makeUserfaultfd(options.tracked ? .trackedRestore : .lazyRestore)
+    }
+
+    /// Makes one more for its lazy shared memory, whose events have to wait; nil when it has none.
+    func makeObjectUserfaultfd() throws(RestoreError) -> Userfaultfd? {
+        lazyObjects.isEmpty ? nil : try makeUserfaultfd(.lazyObjects)
+    }
+
+    private func makeUserfaultfd(_ features: UserfaultFeatures) throws(RestoreError) -> Userfaultfd {
         var batch = runner.makeBatch()
         batch.call(SYS_userfaultfd, UInt64(O_CLOEXEC | O_NONBLOCK), for: "make a userfaultfd")
         let number = Int32(truncatingIfNeeded: try runner.run(batch, on: leader)[0])
         try growDescriptorTable(with: number)
         let owned = try takeOut(number)
         do {
-            return try Userfaultfd.adopt(owned, features: options.tracked ? .trackedRestore : .lazyRestore)
+            return try Userfaultfd.adopt(owned, features: features)
         } catch {
             throw RestoreError(.unavailable, "cannot set the userfaultfd up: \(error)")
         }
@@ -251,7 +260,7 @@ extension Construction {
         try runner.run(batch, on: leader)
     }
 
-    /// VMAs whose pages may come later: private anonymous ones that are not locked.
+    /// VMAs of private memory whose pages may come later: anonymous ones that are not locked.
     var lazyRanges: [AddressRange] {
         description.memory.mappings.filter { $0.kind == .anonymous && !$0.has("lo") }.map(\.range)
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import CLinux
 internal import Glibc
+internal import LinuxSystem
 internal import Paging
 internal import ProcessImage
 
@@ -45,6 +46,18 @@ extension Construction {
             pages.address <= window.byteCount, UInt64(pages.bytes.count) <= window.byteCount - pages.address
         else { throw RestoreError(.badDescription, "there are pages outside of shared memory \(pages.object)") }
         try runner.write(pages.bytes, to: window.lowerBound.rawValue + pages.address)
+    }
+
+    /// A descriptor of a lazy object, which must hold nothing: a page that is there would never be asked for.
+    func takeOut(object index: UInt32) throws(RestoreError) -> HeldDescriptor {
+        let file = HeldDescriptor(try duplicate(objects[Int(index)].descriptor))
+        let data = try RestoreError.wrap("look into shared memory \(index)") { () throws(SystemCallError) in
+            try OpenFileQuestions.firstData(in: file.rawValue, from: 0)
+        }
+        guard data == nil else {
+            throw RestoreError(.badDescription, "contents of shared memory \(index), which is lazy, were sent ahead")
+        }
+        return file
     }
 
     /// Removes the temporary mappings, seals what was sealed, and maps what could only be mapped after that.

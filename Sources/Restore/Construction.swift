@@ -23,6 +23,8 @@ final class Construction {
     var plan: AddressPlan
     /// Shared memory and memfds, in the order of the description.
     var objects: [BuiltObject] = []
+    /// Mappings of shared memory whose pages may come later.
+    let lazyObjects: [LazyObjectMapping]
     /// Registers with which the threads go on, in the order of the description.
     var goingOn: [[UInt64]] = []
     /// timerfds that are armed at the end.
@@ -40,6 +42,7 @@ final class Construction {
         self.description = description
         self.options = options
         check = try DestinationCheck(description, options: options)
+        lazyObjects = try Self.lazyObjects(of: description, options)
         var plan = AddressPlan(
             taken: description.memory.mappings.map(\.range) + check.ownMappings.map(\.range)
         )
@@ -61,6 +64,22 @@ final class Construction {
 
     deinit {
         destroy()
+    }
+
+    private static func lazyObjects(
+        of description: ProcessDescription,
+        _ options: BuildOptions
+    ) throws(RestoreError) -> [LazyObjectMapping] {
+        let mappings: [LazyObjectMapping]
+        do throws(ProcessImageError) {
+            mappings = try description.memory.lazyObjectMappings()
+        } catch {
+            throw RestoreError(.badDescription, error.description)
+        }
+        guard mappings.isEmpty || !options.tracked else {
+            throw RestoreError(.badDescription, "there is lazy shared memory, which was not asked for")
+        }
+        return mappings
     }
 
     /// Ends the process unless it was released.

@@ -16,8 +16,22 @@ public final class PartialProcess {
     /// The userfaultfd of the process: missing mode, with fork, remap, remove and unmap events and thread ids; where the process is
     /// tracked, asynchronous write protection as well.
     public let uffd: Userfaultfd
-    /// The VMAs that are registered by ``register()``, ascending.
+    /// The VMAs of private memory that are registered with it by ``register()``, ascending.
     public let lazyRanges: [AddressRange]
+    /// The userfaultfd of lazy shared memory: missing mode, with fork, remap and remove events and thread ids; nil when there is none.
+    public let objectUffd: Userfaultfd?
+    /// The mappings of lazy shared memory, ascending, which ``register()`` registers with that one.
+    public private(set) var lazyObjects: [LazyObject] = []
+
+    /// A mapping of lazy shared memory.
+    public struct LazyObject: Sendable {
+        /// Its addresses.
+        public let range: AddressRange
+        /// Where in the object it begins, in bytes.
+        public let offset: UInt64
+        /// The object, which holds nothing yet, open for reading and writing; the same for all mappings of it.
+        public let file: HeldDescriptor
+    }
 
     private let construction: Construction
     private var step = Step.begun
@@ -28,9 +42,10 @@ public final class PartialProcess {
         static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
     }
 
-    init(_ construction: Construction, _ uffd: consuming Userfaultfd) {
+    init(_ construction: Construction, _ uffd: consuming Userfaultfd, _ objectUffd: consuming Userfaultfd?) {
         self.construction = construction
         self.uffd = uffd
+        self.objectUffd = objectUffd
         lazyRanges = construction.lazyRanges
     }
 
@@ -62,8 +77,26 @@ public final class PartialProcess {
                 try uffd.register(range, modes: modes)
             }
         }
+        try registerObjects()
         try construction.lockMemory()
         step = .registered
+    }
+
+    private func registerObjects() throws(RestoreError) {
+        var files: [UInt32: HeldDescriptor] = [:]
+        for mapping in construction.lazyObjects {
+            let file: HeldDescriptor
+            if let known = files[mapping.object] {
+                file = known
+            } else {
+                file = try construction.takeOut(object: mapping.object)
+                files[mapping.object] = file
+            }
+            lazyObjects.append(LazyObject(range: mapping.range, offset: mapping.offset, file: file))
+            try RestoreError.wrap("register \(mapping.range)") { () throws(SystemCallError) in
+                try objectUffd?.register(mapping.range, modes: .missing)
+            }
+        }
     }
 
     /// Adds what is not memory: threads, descriptors, signals, credentials, settings, interrupted calls.

@@ -16,9 +16,10 @@ public enum ProcessBuilder {
             try construction.clear()
             try construction.moveKernelMappings()
             let uffd = try construction.makeUserfaultfd()
+            let objectUffd = try construction.makeObjectUserfaultfd()
             try construction.makeSharedObjects()
             try construction.mapEverything()
-            return PartialProcess(construction, uffd)
+            return PartialProcess(construction, uffd, objectUffd)
         } catch {
             construction.destroy()
             throw error

@@ -33,6 +33,8 @@ public struct JournalFacts: Sendable {
     public var isStopped = false
     /// The memory of what was pre-copied; -1 when nothing was.
     public var staged: Int32 = -1
+    /// The userfaultfd of its lazy shared memory; -1 when it has none.
+    public var objects: Int32 = -1
 
     /// All facts.
     public init(
@@ -56,7 +58,12 @@ public struct JournalFacts: Sendable {
 }
 
 /// A record: a kind (not 255), a space, and four words.
+///
+/// The first word of the kind ``keptDescriptor`` is the number of a descriptor that the next restorer gets.
 public struct JournalRecord: Hashable, Sendable {
+    /// What holds a descriptor.
+    public static let keptDescriptor = clinux_journal_descriptor
+
     /// What it means is up to the user.
     public var kind: UInt8
     /// The space that it is about.
@@ -195,6 +202,7 @@ public final class EventJournal: Sendable {
             )
             known.isStopped = facts.is_stopped != 0
             known.staged = facts.staged
+            known.objects = facts.objects
             return known
         }
         set {
@@ -208,6 +216,7 @@ public final class EventJournal: Sendable {
             facts.froze = newValue.froze.nanoseconds
             facts.is_stopped = newValue.isStopped ? 1 : 0
             facts.staged = newValue.staged
+            facts.objects = newValue.objects
             // SAFETY: both have 32 bytes.
             unsafe withUnsafeMutableBytes(of: &facts.session) { unsafe $0.copyBytes(from: newValue.session) }
             // SAFETY: the mapping has room for them.
@@ -249,8 +258,8 @@ public final class EventJournal: Sendable {
     }
 
     /// Reads messages of the userfaultfd of a space, and notes them.
-    func read(_ number: Int32, space: UInt32, into bytes: UnsafeMutableRawBufferPointer) -> Int64 {
-        let capacity = bytes.count / clinux_uffd_message_size
+    func read(_ number: Int32, space: UInt32, limit: Int, into bytes: UnsafeMutableRawBufferPointer) -> Int64 {
+        let capacity = min(limit, bytes.count / clinux_uffd_message_size)
         // SAFETY: the inbox is a part of the mapping.
         let count = unsafe clinux_journal_read_events(base, number, space, capacity)
         guard count > 0 else { return count }

@@ -41,6 +41,11 @@ public struct UserfaultFeatures: OptionSet, Hashable, Sendable {
         .eventFork, .eventRemap, .eventRemove, .eventUnmap, .missingShmem, .threadID,
     ]
 
+    /// The same for shared memory, whose events wait until all of it is there.
+    ///
+    /// An unmapping need not: the pages stay those of the object, and nobody finds them by that address any more.
+    public static let lazyObjects: Self = [.eventFork, .eventRemap, .eventRemove, .missingShmem, .threadID]
+
     /// What a restore needs whose process stays tracked.
     public static let trackedRestore = lazyRestore.union(writeTracking)
 

@@ -66,6 +66,12 @@ public struct Userfaultfd: ~Copyable, Sendable {
         Userfaultfd(owned: descriptor, features: features)
     }
 
+    /// Whether a descriptor of this program is a userfaultfd.
+    public static func isOne(_ descriptor: Int32) -> Bool {
+        let link = try? FileReading.link("/proc/self/fd/\(descriptor)")
+        return link?.elementsEqual("anon_inode:[userfaultfd]".utf8) == true
+    }
+
     /// What the running kernel offers, asked on a userfaultfd of this program that is closed at once.
     public static func offeredFeatures() throws(SystemCallError) -> UserfaultFeatures {
         let flags = O_CLOEXEC | O_NONBLOCK | clinux_UFFD_USER_MODE_ONLY
@@ -260,6 +266,19 @@ public struct Userfaultfd: ~Copyable, Sendable {
 
     // MARK: Events
 
+    /// Whether an event (a fork, a move, a removal) is waiting to be read, or is about to.
+    ///
+    /// The kernel counts it before it can be read and until its thread goes on, and refuses installs meanwhile, before it looks at what is
+    /// asked for: an empty range here.
+    public func isChanging() throws(SystemCallError) -> Bool {
+        var zeroed: Int64 = 0
+        // SAFETY: the shim writes one word.
+        let result = unsafe clinux_uffd_zeropage(descriptor, 0, 0, 0, &zeroed)
+        if result == -EAGAIN { return true }
+        guard result == -EINVAL else { throw SystemCallError("UFFDIO_ZEROPAGE", Errno(rawValue: -result)) }
+        return false
+    }
+
     /// Reads messages.
     ///
     /// Events of the address space come before faults that follow them; the process waits at a fork, a move and an unmap until
@@ -268,19 +287,22 @@ public struct Userfaultfd: ~Copyable, Sendable {
     ///   - events: where they are from then on.
     ///   - journal: notes those that are no page faults before this returns.
     ///   - space: of whom the journal notes them.
+    ///   - limit: most messages.
     /// - Returns: How many were read; 0 when there is none.
     public func readEvents(
         into events: UserfaultEvents,
         noting journal: EventJournal? = nil,
-        space: UInt32 = 0
+        space: UInt32 = 0,
+        limit: Int = UserfaultEvents.capacity
     ) throws(SystemCallError) -> Int {
         let number = descriptor
+        let limit = min(limit, UserfaultEvents.capacity)
         events.count = 0
-        // SAFETY: the kernel fills at most `capacity` messages of the array's own storage during the closure.
+        // SAFETY: the kernel fills at most `limit` messages of the array's own storage during the closure.
         let result = unsafe events.bytes.withUnsafeMutableBytes { buffer -> Int64 in
-            if let journal { return unsafe journal.read(number, space: space, into: buffer) }
+            if let journal { return unsafe journal.read(number, space: space, limit: limit, into: buffer) }
             guard let start = buffer.baseAddress else { return 0 }
-            return unsafe clinux_uffd_read(number, start, UserfaultEvents.capacity)
+            return unsafe clinux_uffd_read(number, start, limit)
         }
         guard result != -Int64(EAGAIN), result != -Int64(EINTR) else { return 0 }
         events.count = Int(try checked("read", result, operand: "userfaultfd \(number)"))

@@ -8,7 +8,7 @@ import Testing
 @testable import Checkpoint
 
 /// Guards are known under the freeze as far as they were there before, or lie in new memory.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: page tables of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: page tables of other processes"))
 struct GuardSearchTests {
     /// A victim that does as it is told.
     private struct Victim {

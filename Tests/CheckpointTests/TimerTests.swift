@@ -7,7 +7,7 @@ import Testing
 /// Timers go on while a process is described.
 @Suite(
     .serialized,
-    .timeLimit(.minutes(slowness)),
+    .timeLimit(.minutes(5 * slowness)),
     .enabled(if: Machine.isRoot, "needs root: ptrace of other processes")
 )
 struct TimerTests {

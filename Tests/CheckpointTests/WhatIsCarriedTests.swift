@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The article is tested against the one table that examination uses.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct WhatIsCarriedTests {
     private static let article = "\(BuiltProduct.package)/Sources/Commands/Documentation.docc/WhatIsCarried.md"
 

@@ -2,7 +2,7 @@
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct DetachmentTests {
     private static let arguments = ["restore", "--port", "1", "--tls-dir", "/nonexistent"]
 

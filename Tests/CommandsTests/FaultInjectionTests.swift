@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// A program that is not built for `Tests/Faults/run` cannot be told to fail.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct FaultInjectionTests {
     @Test func aProgramForUseAsksNobodyForFaults() throws {
         func contains(_ text: String) throws -> Bool {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Texts that users read and scripts complete by; a change of one is a change of the interface.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct HelpTests {
     @Test(arguments: [
         ("thaw", ["--help"]),

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Commands
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct MachineReportTests {
     /// A machine on which everything works.
     private static var complete: MachineFacts {

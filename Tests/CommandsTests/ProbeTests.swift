@@ -6,7 +6,7 @@ import Testing
 @testable import Commands
 
 /// Each in a process of its own, where descriptors and children can be counted exactly.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct ProbeTests {
     /// What a program can leave behind in itself: open descriptors and children.
     struct Belongings: Equatable {

@@ -2,7 +2,7 @@
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct UsageTests {
     private static let tls = ["--tls-dir", "/nonexistent"]
 

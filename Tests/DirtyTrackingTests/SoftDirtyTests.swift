@@ -8,7 +8,7 @@ internal import Testing
 
 /// Soft-dirty rounds against a recorded `/proc`: the kernels that these tests run on may have no such bits, and that of the machine
 /// they were written on has none. What is recorded is the format of the man page, proc_pid_pagemap(5), not the answers of a kernel.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SoftDirtyTests {
     @Test func entriesAreTakenApart() {
         // Little-endian words: present and dirty; swapped; of a file; a guard; protected; a rest of three bytes.

@@ -5,7 +5,7 @@ internal import TestSupport
 internal import Testing
 
 /// What is chosen, and what is asked of the kernel.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct SupportTests {
     private static let missing = TrackerSupport.Availability.unavailable(reason: "it is not there", remedy: "get it")
 

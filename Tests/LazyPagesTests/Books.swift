@@ -7,8 +7,20 @@ import Testing
 final class Books {
     private var machine: LazyPages
 
-    init(segments: [Segment], limits: LazyPages.Limits = LazyPages.Limits()) {
-        machine = LazyPages(segments: segments, limits: limits)
+    init(segments: [Segment], objects: [Segment] = [], limits: LazyPages.Limits = LazyPages.Limits()) {
+        machine = LazyPages(segments: segments, objects: objects, limits: limits)
+    }
+
+    func firstPresentPage(in range: AddressRange, of space: SpaceIdentifier) -> UInt64? {
+        machine.firstPresentPage(in: range, of: space)
+    }
+
+    func owesNothing(_ space: SpaceIdentifier) -> Bool {
+        machine.owesNothing(space)
+    }
+
+    func nextRequest(forAllOf space: SpaceIdentifier) -> PageRequest? {
+        machine.nextRequest(forAllOf: space)
     }
 
     var isResident: Bool { machine.isResident }

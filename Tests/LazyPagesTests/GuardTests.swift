@@ -4,7 +4,7 @@ import Paging
 import Testing
 
 /// Guard pages that the source names while the process runs already.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct GuardTests {
     @Test func nothingIsInstalledWhereAGuardHasToBe() throws {
         let machine = makeMachine()

@@ -3,7 +3,7 @@ import LazyPages
 import Paging
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct LazyPagesTests {
     @Test func aFaultBecomesOneRequestAndItsAnswerOneInstall() throws {
         let machine = makeMachine()

@@ -3,7 +3,7 @@ import LazyPages
 import Paging
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PreCopiedPagesTests {
     private static func local(_ page: UInt64, _ count: UInt32) -> FaultAction {
         .installLocally(PageRequest(address: address(page), count: count))

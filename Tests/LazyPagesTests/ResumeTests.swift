@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What is asked for when the connections to the source were lost.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct ResumeTests {
     private static func pages(_ range: Range<UInt64>) -> PageSet {
         var pages = PageSet()

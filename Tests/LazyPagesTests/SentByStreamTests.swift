@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Pages that the stream has sent when they are asked for ahead.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct SentByStreamTests {
     /// A walk over 100 pages whose second touch asks for more; `expected` are those that no thread waits for.
     private static func walking() throws -> (books: Books, request: PageRequest) {

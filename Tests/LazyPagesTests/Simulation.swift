@@ -351,7 +351,7 @@ struct Simulation: ~Copyable {
             guard preCopied.count(in: pages) == UInt64(request.count) else { throw Violation("\(pages) are not here") }
             try takeLocally(pages)
             try installPreCopied()
-        case .awaitPendingReply, .ignore:
+        case .awaitPendingReply, .wake, .awaitEverything, .ignore:
             break
         case .installZeros(let fill):
             guard fill.address.pageNumber == page, fill.space == identifier else { throw Violation("zeros elsewhere") }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import LinuxSystem
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct AvailableMemoryTests {
     @Test func itIsLessThanThereIs() throws {
         let bytes = try AvailableMemory.byteCount()

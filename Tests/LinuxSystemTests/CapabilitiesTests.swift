@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Capabilities belong to threads.
-@Suite(.timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: others have no capabilities to give up"))
+@Suite(.timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: others have no capabilities to give up"))
 struct CapabilitiesTests {
     @Test func aThreadGivesUpWhatItsStarterKeeps() throws {
         let before = try Capabilities.effective

@@ -2,7 +2,7 @@
 import LinuxSystem
 import Testing
 
-@Suite("When threads that stream let others go first", .timeLimit(.minutes(1)))
+@Suite("When threads that stream let others go first", .timeLimit(.minutes(5)))
 struct CourtesyTests {
     private static let millisecond: UInt64 = 1_000_000
 

@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("Passing descriptors", .serialized, .timeLimit(.minutes(1)))
+@Suite("Passing descriptors", .serialized, .timeLimit(.minutes(5)))
 struct DescriptorPassingTests {
     @Test func descriptorsArriveInOrderWithTheirBytes() throws {
         var pair = try DescriptorPair.sockets()

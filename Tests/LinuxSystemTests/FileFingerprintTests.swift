@@ -2,7 +2,7 @@
 import LinuxSystem
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct FileFingerprintTests {
     /// Vectors of FIPS 180-4 and of the lengths around a block.
     @Test(arguments: [

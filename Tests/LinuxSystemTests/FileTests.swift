@@ -4,7 +4,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("Files", .serialized, .timeLimit(.minutes(1)))
+@Suite("Files", .serialized, .timeLimit(.minutes(5)))
 struct FileTests {
     @Test(arguments: [0, 1, 4095, 4096, 4097, 70_000])
     func aFileIsReadWhole(_ size: Int) throws {

@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("Poller", .serialized, .timeLimit(.minutes(1)))
+@Suite("Poller", .serialized, .timeLimit(.minutes(5)))
 struct PollerTests {
     @Test func aReadyDescriptorIsReportedUnderItsTokenAsLongAsItIsReady() throws {
         let (quiet, loud) = (try EventDescriptor(), try EventDescriptor())

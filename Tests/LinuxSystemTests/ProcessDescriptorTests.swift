@@ -4,7 +4,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("Processes and signals", .serialized, .timeLimit(.minutes(1)))
+@Suite("Processes and signals", .serialized, .timeLimit(.minutes(5)))
 struct ProcessDescriptorTests {
     @Test func aChildIsSignalledWaitedForAndReaped() throws {
         let child = try ProcessDescriptor(pid: start("/bin/sleep", "1000"))

@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("How threads share a CPU", .serialized, .timeLimit(.minutes(1)))
+@Suite("How threads share a CPU", .serialized, .timeLimit(.minutes(5)))
 struct SchedulingTests {
     /// What a new thread finds out about itself.
     private func attributes(

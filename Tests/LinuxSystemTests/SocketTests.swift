@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("Sockets", .serialized, .timeLimit(.minutes(1)))
+@Suite("Sockets", .serialized, .timeLimit(.minutes(5)))
 struct SocketTests {
     @Test(arguments: ["127.0.0.1", "localhost"])
     func aConnectionComesToTheListener(_ host: String) throws {

@@ -7,7 +7,7 @@ internal import Testing
 /// How long a test waits for something that should come soon.
 func soon() -> Deadline { .after(patience) }
 
-@Suite("Threads, locks and events", .serialized, .timeLimit(.minutes(1)))
+@Suite("Threads, locks and events", .serialized, .timeLimit(.minutes(5)))
 struct ThreadTests {
     @Test func aThreadRunsUnderItsNameAndIsJoined() throws {
         let seen = Lock((name: "", id: Int32(0)))

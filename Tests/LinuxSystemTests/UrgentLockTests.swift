@@ -3,7 +3,7 @@ internal import LinuxSystem
 internal import TestSupport
 internal import Testing
 
-@Suite("A lock that urgent threads get first", .serialized, .timeLimit(.minutes(1)))
+@Suite("A lock that urgent threads get first", .serialized, .timeLimit(.minutes(5)))
 struct UrgentLockTests {
     @Test func oneThreadIsInsideAtATime() throws {
         let count = UrgentLock(0)

@@ -8,7 +8,7 @@ import Testing
 ///
 /// `Tests/Model/machines.pml` is the whole of both, every event in every state. After a change: run with `THAW_RECORD_GOLDEN=1`,
 /// then `.ci/check model`.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct CommitModelTests {
     @Test func theModelHasTheTransitionsOfTheMachines() throws {
         let path = "\(BuiltProduct.package)/Tests/Model/machines.pml"

@@ -4,7 +4,7 @@ import Paging
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct MessageTests {
     @Test(arguments: Sample.all)
     func theBytesAreThoseOfTheDocumentation(_ sample: Sample) throws {
@@ -102,7 +102,7 @@ struct MessageTests {
     }
 }
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct MessageFieldTests {
     /// The payload of a golden frame with some bytes replaced.
     private static func altered(_ message: Message, _ position: Int, _ replacement: [UInt8]) -> [UInt8] {
@@ -200,7 +200,7 @@ struct MessageFieldTests {
     }
 
     @Test func unknownOptionsAreNotIgnored() {
-        let frame = Self.altered(.describe([]), 16, [2])
+        let frame = Self.altered(.describe([]), 16, [4])
         #expect(Self.error(frame, from: .destination)?.offset == 16)
     }
 

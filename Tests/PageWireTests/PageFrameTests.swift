@@ -4,7 +4,7 @@ import Paging
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PageFrameTests {
     struct Case: Sendable, CustomStringConvertible {
         var frame: PageFrame

@@ -5,7 +5,7 @@ import Paging
 import Testing
 
 /// The article "The page protocol" says what the code does.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PageProtocolArticleTests {
     /// The lines of the article.
     private static func lines() throws -> [String] {

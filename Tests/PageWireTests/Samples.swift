@@ -29,7 +29,7 @@ struct Sample: CustomStringConvertible, Sendable {
                 00 00 00                | zero
                 00 00 00 00 00 00 00 00 | no request
                 54 48 41 57             | THAW
-                05 00                   | version 5
+                06 00                   | version 6
                 01                      | control
                 00                      | zero
                 0000000000000000 0000000000000000 0000000000000000 0000000000000000 | no session yet
@@ -43,7 +43,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  01 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of hello
-                54 48 41 57  05 00  03  00                        | THAW, version 5, bulk
+                54 48 41 57  06 00  03  00                        | THAW, version 6, bulk
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | session
                 """
             )
@@ -55,7 +55,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  02 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of welcome
-                54 48 41 57  05 00  00 00                         | THAW, version 5, zero
+                54 48 41 57  06 00  00 00                         | THAW, version 6, zero
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | session
                 """
             )
@@ -289,7 +289,7 @@ struct Sample: CustomStringConvertible, Sendable {
             golden: bytes(
                 """
                 28 00 00 00  01 00 00 00  00 00 00 00 00 00 00 00 | 40 bytes of hello
-                54 48 41 57  05 00  01  00                        | THAW, version 5, control
+                54 48 41 57  06 00  01  00                        | THAW, version 6, control
                 0102030405060708 090a0b0c0d0e0f10 1112131415161718 191a1b1c1d1e1f20 | the session to take up again
                 """
             )

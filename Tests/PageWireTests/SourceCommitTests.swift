@@ -3,7 +3,7 @@ import PageWire
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct SourceCommitTests {
     private typealias State = SourceCommit.State
     private typealias Resolution = SourceCommit.Resolution

@@ -2,7 +2,7 @@
 import Paging
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct AddressTests {
     @Test func aRangeTouchesThePagesItBeginsAndEndsIn() {
         #expect(AddressRange(VirtualAddress(0x1000), VirtualAddress(0x3000)).pageNumbers == 1..<3)

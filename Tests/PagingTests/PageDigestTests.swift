@@ -3,7 +3,7 @@ import Paging
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PageDigestTests {
     private static func page(_ seed: UInt64) -> [UInt8] {
         var random = SeededGenerator(seed: seed)

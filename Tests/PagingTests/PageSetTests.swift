@@ -3,7 +3,7 @@ import Paging
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PageSetTests {
     @Test func insertingAndRemovingTellWhetherThePageWasThere() {
         var set = PageSet()

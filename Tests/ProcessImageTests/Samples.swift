@@ -78,6 +78,7 @@ enum Samples {
         $0.size = 4096
         $0.seals = 3
         $0.mode = 0o777
+        $0.isLazy = true
     }
     static let layout = filled(MemoryLayoutFields()) {
         $0.startCode = 1

@@ -2,7 +2,7 @@
 import ProcessTrace
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct FdInfoTests {
     @Test
     func commonLinesAndLocksAreRead() throws {

@@ -7,7 +7,7 @@ internal import ProcessTrace
 internal import TestSupport
 internal import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
 struct FreezeTests {
     @Test func threadsThatComeAndGoAreAllStopped() throws {
         let victim = try TracedVictim("trace-spawner")

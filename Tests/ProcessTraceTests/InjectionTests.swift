@@ -7,7 +7,7 @@ internal import ProcessTrace
 internal import TestSupport
 internal import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: ptrace of other processes"))
 struct InjectionTests {
     /// A row of the table of interrupted calls: what the stop shows in the result register.
     private static let restartCodes: [String: Int64] = [

@@ -4,7 +4,7 @@ import Paging
 import ProcessTrace
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct MappingQueryTests {
     @Test func everyMappingIsFoundByAnyAddressBeforeItsEnd() throws {
         let query = try MappingQuery(pid: getpid())

@@ -6,7 +6,7 @@ internal import ProcessTrace
 internal import TestSupport
 internal import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: memory of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: memory of other processes"))
 struct MemoryTests {
     private static let page = PageSize.baseBytes
 

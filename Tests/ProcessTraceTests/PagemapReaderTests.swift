@@ -6,7 +6,7 @@ internal import TestSupport
 internal import Testing
 
 /// The entries of a live process say what PAGEMAP_SCAN says.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: pagemap of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: pagemap of other processes"))
 struct PagemapReaderTests {
     @Test func entriesAgreeWithTheScan() throws {
         let victim = try TracedVictim("trace-memory")

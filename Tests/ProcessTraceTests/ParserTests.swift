@@ -5,7 +5,7 @@ internal import ProcessTrace
 internal import TestSupport
 internal import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct ParserTests {
     private static let smaps = """
         55d0a0000000-55d0a0001000 rw-p 00002000 fe:01 1234                       /tmp/odd \\012name (deleted)

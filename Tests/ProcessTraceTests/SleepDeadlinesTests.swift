@@ -4,7 +4,7 @@ import Testing
 @testable import ProcessTrace
 
 /// To which sleep a timer belongs.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SleepDeadlinesTests {
     private typealias Sleeper = SleepDeadlines.Sleeper
     private static let second: Int64 = 1_000_000_000

@@ -4,7 +4,7 @@ import Testing
 @testable import ProcessTrace
 
 /// What the registers of a stopped thread say of its call.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct StoppedCallTests {
     private func call(
         _ number: Int64,

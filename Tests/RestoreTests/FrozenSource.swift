@@ -18,7 +18,12 @@ final class FrozenSource {
     /// - Parameter allEager: every page goes ahead, so that the original is not needed any more.
     init(pid: Int32, allEager: Bool = false) throws {
         memory = try ProcessMemory(pid: pid)
-        frozen = try FrozenProcess.freeze(try Examination.examine(pid: pid), timeout: .seconds(20))
+        // Nobody here serves shared memory; lazy restores do, and have tests of their own.
+        frozen = try FrozenProcess.freeze(
+            try Examination.examine(pid: pid),
+            timeout: .seconds(20),
+            sharedMemoryAhead: true
+        )
         while let pages = try frozen.nextEagerPages() { eager.append(pages) }
         let reader = frozen.pageSource.makeReader()
         var ranges: [AddressRange] = []

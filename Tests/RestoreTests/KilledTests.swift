@@ -9,7 +9,7 @@ import Testing
 /// A process that is killed while it is built, by whoever it may be, keeps nobody waiting.
 @Suite(
     .serialized,
-    .timeLimit(.minutes(1)),
+    .timeLimit(.minutes(5)),
     .enabled(if: Machine.isRoot, "needs root: makes processes with chosen ids")
 )
 struct KilledTests {

@@ -8,7 +8,7 @@ import Testing
 
 @Suite(
     .serialized,
-    .timeLimit(.minutes(1)),
+    .timeLimit(.minutes(5)),
     .enabled(if: Machine.isRoot, "needs root: makes processes with chosen ids")
 )
 struct MoveTests {

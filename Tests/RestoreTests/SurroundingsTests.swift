@@ -10,7 +10,7 @@ import Testing
 /// Where the copy lives and what becomes of it, whatever it does.
 @Suite(
     .serialized,
-    .timeLimit(.minutes(1)),
+    .timeLimit(.minutes(5)),
     .enabled(if: Machine.isRoot, "needs root: makes processes with chosen ids")
 )
 struct SurroundingsTests {

@@ -10,7 +10,7 @@ import Testing
 @testable import PageServer
 
 /// Promises 2 and 3 over real connections: what becomes of the process when a destination goes away at any moment.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct CommitRuleTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct CommitRuleTests {
     private static let someMemory: FakeMemory = {
         var memory = FakeMemory()
         memory.data.insert(0x100..<0x1c0)

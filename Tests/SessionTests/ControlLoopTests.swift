@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What a thread that talks hears of, besides messages.
-@Suite(.timeLimit(.minutes(1))) struct ControlLoopTests {
+@Suite(.timeLimit(.minutes(5))) struct ControlLoopTests {
     private func token(_ event: ControlLoop.Event) -> UInt64? {
         if case .ready(let token) = event { token } else { nil }
     }

@@ -57,7 +57,7 @@ final class FakeProcess: SourceProcess, FrozenSource, Sendable {
         return tracker
     }
 
-    func freeze() throws(SessionFailure) -> any FrozenSource {
+    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource {
         if let freezeRefusal { throw freezeRefusal }
         did(.frozen)
         return self

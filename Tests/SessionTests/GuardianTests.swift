@@ -6,7 +6,7 @@ import Testing
 // SPDX-License-Identifier: Apache-2.0
 @testable import LazyRestore
 
-@Suite(.serialized, .timeLimit(.minutes(1))) struct GuardianTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct GuardianTests {
     /// A process with a child: prints the child's pid.
     private func withFamily(_ body: (_ parent: TestProcess, _ child: Int32) throws -> Void) throws {
         try withProcess("/bin/sh", ["-c", "sleep 1000 & echo $!; wait"]) { parent in

@@ -12,7 +12,7 @@ import Testing
 @testable import PageServer
 
 /// Guard pages that the source finds only behind the freeze.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct LateGuardTests {
     private static func pages(_ first: UInt64, _ count: UInt64) -> AddressRange {
         AddressRange(pageNumbers: first..<first + count)
@@ -183,8 +183,8 @@ private final class LookedAtLate: SourceProcess {
 
     func examine() throws(SessionFailure) { try process.examine() }
 
-    func freeze() throws(SessionFailure) -> any FrozenSource {
-        Frozen(try process.freeze(), walk)
+    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource {
+        Frozen(try process.freeze(sharedMemoryAhead: sharedMemoryAhead), walk)
     }
 
     private final class Frozen: FrozenSource {

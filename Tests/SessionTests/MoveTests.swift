@@ -231,8 +231,8 @@ private final class SlowlyStreamed: SourceProcess {
 
     func examine() throws(SessionFailure) { try process.examine() }
 
-    func freeze() throws(SessionFailure) -> any FrozenSource {
-        Frozen(try process.freeze(), pause: pause, beforeKill: beforeKill)
+    func freeze(sharedMemoryAhead: Bool) throws(SessionFailure) -> any FrozenSource {
+        Frozen(try process.freeze(sharedMemoryAhead: sharedMemoryAhead), pause: pause, beforeKill: beforeKill)
     }
 
     private final class Frozen: FrozenSource {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import PageServer
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PreCopyRuleTests {
     private static func rule(rounds: UInt32 = 10, pause: UInt64 = 0) -> PreCopyRule {
         PreCopyRule(PreCopyRequest(rounds: rounds, maximumPause: pause, maximumPages: .max))

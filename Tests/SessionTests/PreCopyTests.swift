@@ -11,7 +11,7 @@ import Testing
 @testable import PageServer
 
 /// Pages that are sent while the process runs: which of them count, and that nothing is left behind.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct PreCopyTests {
     private static let request = PreCopyRequest(rounds: 5, maximumPause: 0, maximumPages: 1 << 20)
 

@@ -7,7 +7,7 @@ import Testing
 @testable import LazyRestore
 
 /// What a lost connection does to the copy, and which losses lead to new connections.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct RestoreSharedTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct RestoreSharedTests {
     private static let loss = Loss(SessionFailure(.tryAgain, "the bulk connection was lost"), isFinal: false)
     private static let end = Loss(SessionFailure(.peer, "the source lied"), isFinal: true)
 

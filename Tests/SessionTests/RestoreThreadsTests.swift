@@ -5,7 +5,7 @@ import Testing
 
 @testable import LazyRestore
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct RestoreThreadsTests {
     /// The thread that builds the process is bound to one CPU when it starts those that serve it.
     @Test func threadsThatServeMemoryRunOnEveryCPU() throws {

@@ -11,7 +11,7 @@ import Testing
 @testable import PageServer
 
 /// A destination that loses its connections behind the grant and comes back.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct ResumeTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct ResumeTests {
     private static let memory: FakeMemory = {
         var memory = FakeMemory()
         memory.data.insert(0x100..<0x1c0)

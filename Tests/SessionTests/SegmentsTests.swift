@@ -7,7 +7,7 @@ import Testing
 @testable import LazyRestore
 
 /// Which parts of which mappings are owed page by page.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct SegmentsTests {
     private static func mapping(_ pages: Range<UInt64>, flags: String = "") -> MappingDescription {
         var mapping = MappingDescription()

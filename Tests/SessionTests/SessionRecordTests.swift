@@ -7,7 +7,7 @@ import Testing
 
 @testable import PageServer
 
-@Suite(.serialized, .timeLimit(.minutes(1))) struct SessionRecordTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct SessionRecordTests {
     private static let record = SessionRecord(
         state: .granted,
         process: .init(pid: 7, startTime: 8),

@@ -4,7 +4,7 @@ import LinuxSystem
 import Testing
 
 /// Threads of a session are counted, and all of them are waited for.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SessionThreadsTests {
     @Test func allThreadsAreWaitedFor() throws {
         let threads = try SessionThreads()

@@ -12,7 +12,7 @@ import Testing
 @testable import PageServer
 
 /// Promise 6 over real connections: whoever is not the session's peer reads no page, ends no session and slows nobody down.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct StrangerTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct StrangerTests {
     private static let memory: FakeMemory = {
         var memory = FakeMemory()
         memory.data.insert(0x100..<0x110)

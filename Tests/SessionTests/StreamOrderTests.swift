@@ -5,7 +5,7 @@ import Testing
 @testable import PageServer
 
 /// What the stream sends first.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct StreamOrderTests {
     /// Everything that the order names, as long as it names something.
     private static func drain(_ order: inout StreamOrder, of unsent: inout PageSet) -> [Range<UInt64>] {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Pictures of the benchmarks are XML that others can read, and show what they are given.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ChartTests {
     private static let charts: [Chart] = [
         Chart("nothing", x: .init("x"), y: .init("y"), []),

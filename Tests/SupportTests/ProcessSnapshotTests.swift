@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// The comparison that other tests trust must see a change, and must see none where there is none.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct ProcessSnapshotTests {
     @Test func undisturbedProcessDoesNotDiffer() throws {
         try withProcess("/bin/sleep", ["1000"]) { process in

@@ -4,7 +4,7 @@ internal import TLSSession
 internal import TestSupport
 internal import Testing
 
-@Suite("Connection", .serialized, .timeLimit(.minutes(1)))
+@Suite("Connection", .serialized, .timeLimit(.minutes(5)))
 struct ConnectionTests {
     // MARK: - Ends of a connection
 

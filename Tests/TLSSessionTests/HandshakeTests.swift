@@ -5,7 +5,7 @@ internal import TLSSession
 internal import TestSupport
 internal import Testing
 
-@Suite("Handshake", .serialized, .timeLimit(.minutes(1)))
+@Suite("Handshake", .serialized, .timeLimit(.minutes(5)))
 struct HandshakeTests {
     @Test func twoGoodSidesKnowEachOther() throws {
         let ends = try Ends()

@@ -4,7 +4,7 @@ internal import TLSSession
 internal import TestSupport
 internal import Testing
 
-@Suite("certs/make-certs", .serialized, .timeLimit(.minutes(1)))
+@Suite("certs/make-certs", .serialized, .timeLimit(.minutes(5)))
 struct MakeCertsTests {
     private static let all = [
         "ca", "ca-cert.pem", "ca-key.pem", "client-cert.pem", "client-key.pem", "server-cert.pem", "server-key.pem",

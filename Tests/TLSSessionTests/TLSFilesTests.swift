@@ -4,7 +4,7 @@ internal import TLSSession
 internal import TestSupport
 internal import Testing
 
-@Suite("Certificate files", .serialized, .timeLimit(.minutes(1)))
+@Suite("Certificate files", .serialized, .timeLimit(.minutes(5)))
 struct TLSFilesTests {
     /// One way in which files are wrong.
     struct Case: CustomTestStringConvertible, Sendable {

@@ -4,7 +4,7 @@ import Testing
 import Userfaultfd
 
 /// What a restorer leaves to the one that takes over.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(5)))
 struct EventJournalTests {
     @Test func nobodyTakesOverWhileThreadsAreBeingChanged() throws {
         let journal = try EventJournal()

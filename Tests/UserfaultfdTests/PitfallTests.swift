@@ -13,7 +13,7 @@ internal import Userfaultfd
 /// What other handlers of page faults have stumbled over, each with a live kernel and the books that a restore keeps.
 ///
 /// Those that are not here have tests elsewhere: "Pitfalls" in the article about testing says where.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct PitfallTests {
     private static let page = PageSize.base
 

@@ -10,7 +10,7 @@ internal import Userfaultfd
 @testable internal import LazyRestore
 
 /// Who a page fault names.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: pid namespaces, userfaultfd"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: pid namespaces, userfaultfd"))
 struct ThreadLookupTests {
     /// In a namespace of its own a process has an id that is somebody else's here.
     @Test func idsAreThoseOfTheNamespaceOfTheProcess() throws {

@@ -9,7 +9,7 @@ internal import Testing
 internal import Userfaultfd
 
 /// What the kernel does, as this program relies on it. The pages are always touched by a victim, never by the test.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct UserfaultfdTests {
     private static let page = PageSize.base
 

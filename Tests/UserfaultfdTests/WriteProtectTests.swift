@@ -7,7 +7,7 @@ internal import Testing
 internal import Userfaultfd
 
 /// Write protection, as the tracking of writes relies on it.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Machine.isRoot, "needs root: userfaultfd of other processes"))
 struct WriteProtectTests {
     private static let page = PageSize.base
 

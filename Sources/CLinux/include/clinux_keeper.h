@@ -29,7 +29,8 @@ struct clinux_journal_facts {
     uint32_t is_stopped;
     /// What was pre-copied, or -1.
     int32_t staged;
-    uint32_t unused;
+    /// The userfaultfd of its lazy shared memory, or -1.
+    int32_t objects;
     uint64_t features;
     /// CLOCK_MONOTONIC in nanoseconds.
     uint64_t froze;
@@ -43,6 +44,8 @@ struct clinux_journal_record {
 
 /// Kind of a record that holds a message of a userfaultfd.
 static const uint8_t clinux_journal_event = 255;
+/// Kind of a record whose second word is the number of a descriptor that the next restorer gets.
+static const uint8_t clinux_journal_descriptor = 254;
 
 /// Bytes before the first record.
 static const size_t clinux_journal_header_size = 8192;

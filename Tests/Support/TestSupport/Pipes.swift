@@ -34,6 +34,12 @@ public final class LineReader {
         }
     }
 
+    /// Whether ``next(within:)`` would return at once.
+    public func isReady() throws -> Bool {
+        if !ended, !buffer.contains(UInt8(ascii: "\n")) { try fill(wait: 0) }
+        return ended || buffer.contains(UInt8(ascii: "\n"))
+    }
+
     /// Every line up to end of file.
     public func rest(within limit: Duration = patience) throws -> [String] {
         var lines: [String] = []
@@ -41,10 +47,10 @@ public final class LineReader {
         return lines
     }
 
-    private func fill() throws {
+    private func fill(wait milliseconds: Int32 = 50) throws {
         var watch = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         // SAFETY: one element, for the time of the call.
-        guard unsafe poll(&watch, 1, 50) > 0 else { return }
+        guard unsafe poll(&watch, 1, milliseconds) > 0 else { return }
         var chunk = [UInt8](repeating: 0, count: 4096)
         // SAFETY: the buffer is as long as it says and outlives the call.
         let count = unsafe chunk.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }

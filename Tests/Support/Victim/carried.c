@@ -21,7 +21,7 @@
 
 static const struct part *const tables[] = {
     // Credentials first: glibc interrupts every other thread when they change.
-    process_parts, memory_parts, object_parts, thread_parts, register_parts, signal_parts,
+    process_parts, memory_parts, object_parts, shared_parts, thread_parts, register_parts, signal_parts,
     timer_parts,   file_parts,   living_parts, call_parts,   lone_parts,     NULL,
 };
 

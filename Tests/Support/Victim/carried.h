@@ -28,6 +28,7 @@ struct part {
 // Tables of parts by subject, each ended by a row without a name.
 extern const struct part memory_parts[];
 extern const struct part object_parts[];
+extern const struct part shared_parts[];
 extern const struct part living_parts[];
 extern const struct part thread_parts[];
 extern const struct part register_parts[];

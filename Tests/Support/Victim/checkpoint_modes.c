@@ -63,6 +63,53 @@ static int run_pages(int argc, char **argv) {
     return wait_for_end();
 }
 
+static char *map_shared(int descriptor, size_t pages) {
+    int flags = MAP_SHARED | (descriptor < 0 ? MAP_ANONYMOUS : 0);
+    return mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, flags, descriptor, 0);
+}
+
+static void tell_shared(const char *kind, char *start) {
+    memset(start, 's', 16 * 4096);
+    printf("%s %lx\n", kind, (unsigned long)start);
+}
+
+/// Shared memory of every kind, told by `KIND ADDRESS`; that of kind `lazy` has 32 pages, which no page table shows: data, hole, zeros
+/// written, hole, data, and data again from page 20 on.
+static int run_objects(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    char *lazy = map_shared(-1, 32);
+    memset(lazy, 'a', 4096);
+    memset(lazy + 2 * 4096, 0, 4096);
+    memset(lazy + 4 * 4096, 'e', 4096);
+    memset(lazy + 20 * 4096, 'u', 12 * 4096);
+    madvise(lazy, 32 * 4096, MADV_DONTNEED);
+    printf("lazy %lx\n", (unsigned long)lazy);
+    int memfd = memfd_create("objects", MFD_CLOEXEC);
+    if (ftruncate(memfd, 16 * 4096) != 0) {
+        return 71;
+    }
+    tell_shared("opened", map_shared(memfd, 16));
+    char *small = map_shared(-1, 15);
+    memset(small, 's', 15 * 4096);
+    printf("small %lx\n", (unsigned long)small);
+    char *twice = map_shared(-1, 16);
+    tell_shared("twice", twice);
+    mremap(twice, 0, 4 * 4096, MREMAP_MAYMOVE);
+    char *locked = map_shared(-1, 16);
+    tell_shared("locked", locked);
+    mlock(locked + 4096, 4096);
+    char *outside = map_shared(-1, 32);
+    tell_shared("outside", outside);
+    munmap(outside + 4 * 4096, 4 * 4096);
+    // What is mapped of it holds all that there is.
+    char *cut = map_shared(-1, 32);
+    tell_shared("cut", cut);
+    munmap(cut + 20 * 4096, 4 * 4096);
+    ready();
+    return wait_for_end();
+}
+
 /// Prints a line for every tenth of a second that has passed, and one for every call that was interrupted.
 static int run_ticking(int argc, char **argv) {
     (void)argc;
@@ -167,6 +214,7 @@ const struct victim_mode checkpoint_modes[] = {
     {"one-shots", run_one_shots},
     {"sleeping", run_sleeping},
     {"pages", run_pages},
+    {"objects", run_objects},
     {"ticking", run_ticking},
     {"equal-mounts", run_equal_mounts},
     {NULL, NULL},

@@ -65,6 +65,7 @@ static long run(const char *command, uint64_t a, uint64_t b, uint64_t c) {
         return (long)mremap(address, b * page, b * page, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)(uintptr_t)c);
     }
     if (strcmp(command, "remove") == 0) return errno_of(madvise(address, b * page, MADV_DONTNEED));
+    if (strcmp(command, "punch") == 0) return errno_of(madvise(address, b * page, MADV_REMOVE));
     if (strcmp(command, "unmap") == 0) return errno_of(munmap(address, b * page));
     if (strcmp(command, "protect") == 0) return errno_of(mprotect(address, b * page, (int)c));
     // MADV_GUARD_INSTALL and MADV_GUARD_REMOVE, Linux 6.13.
