@@ -3,9 +3,11 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 union control {
@@ -73,4 +75,23 @@ long clinux_receive_descriptors(int socket, void *bytes, size_t size, int32_t *d
     }
     *descriptor_count = received;
     return count;
+}
+
+int clinux_send_datagram(const char *path, const void *bytes, size_t size) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof address.sun_path) return -EINVAL;
+    memcpy(address.sun_path, path, length);
+    socklen_t address_size = offsetof(struct sockaddr_un, sun_path) + length;
+    if (path[0] == '@') {
+        address.sun_path[0] = 0;
+    } else {
+        address_size++;
+    }
+    int socket_number = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (socket_number < 0) return -errno;
+    ssize_t sent = sendto(socket_number, bytes, size, MSG_NOSIGNAL, (const struct sockaddr *)&address, address_size);
+    int result = sent < 0 ? -errno : 0;
+    close(socket_number);
+    return result;
 }

@@ -143,9 +143,19 @@ extension DestinationConversation {
         try watchForCompletion()
         watchProcess()
         report(.tookOver(pid: facts.pid))
+        tellServiceManager(of: facts.pid)
         let death = SessionFailure(.interrupted, "the restorer that served the process has died")
         shared.lost(Loss(death, isFinal: false), of: generation, isControl: true)
         noteLoss(death)
+    }
+
+    /// The main process of the service was the restorer that has died; this one is nobody's child, and the process is init's.
+    private func tellServiceManager(of pid: Int32) {
+        do throws(SystemCallError) {
+            try ServiceManager.tellMainProcess(pid)
+        } catch {
+            logger.warning("The service manager could not be told which process runs", metadata: ["error": "\(error)"])
+        }
     }
 
     /// Ends without letting go of anything: the keeper tries once more.

@@ -148,6 +148,11 @@ public struct PageServerSession {
             throw SessionFailure(.systemCall, "\(error)")
         }
         report(.listening(port: listener.address.port))
+        do throws(SystemCallError) {
+            try ServiceManager.tellReady()
+        } catch {
+            logger.warning("The service manager could not be told that this is ready", metadata: ["error": "\(error)"])
+        }
     }
 
     private func waitForDestination(_ loop: ControlLoop, _ session: ServedSession) throws(SessionFailure)

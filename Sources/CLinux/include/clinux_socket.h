@@ -9,6 +9,9 @@
 /// accept4(2), close-on-exec and non-blocking, without the peer's address. Returns a descriptor, or -errno.
 int clinux_accept(int socket);
 
+/// sendto(2) of one datagram to a UNIX socket; a path that begins with @ is an abstract name, unix(7). Returns 0, or -errno.
+int clinux_send_datagram(const char *_Nonnull path, const void *_Nonnull bytes, size_t size);
+
 /// The most descriptors that one message can carry (SCM_MAX_FD).
 #define CLINUX_DESCRIPTORS_MAX 253
 
