@@ -189,4 +189,30 @@ extension FileReading {
         }
         return done
     }
+
+    /// Reads once, up to the size of a memory of the caller's, and allocates nothing.
+    ///
+    /// - Returns: how many bytes were read.
+    ///
+    /// The corresponding call is `pread`.
+    public static func readOnce(
+        _ descriptor: Int32,
+        at position: UInt64,
+        into bytes: inout MutableSpan<UInt8>
+    ) throws(SystemCallError) -> Int {
+        while true {
+            // SAFETY: the kernel writes into the memory of the span, as long as that is, during the call only.
+            let result = unsafe bytes.withUnsafeMutableBytes {
+                unsafe pread(descriptor, $0.baseAddress, $0.count, off_t(position))
+            }
+            if result >= 0 { return result }
+            guard errno == EINTR else {
+                throw SystemCallError(
+                    "pread",
+                    Errno(rawValue: errno),
+                    operand: "descriptor \(descriptor) at \(position)"
+                )
+            }
+        }
+    }
 }
