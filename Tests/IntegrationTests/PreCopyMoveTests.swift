@@ -129,7 +129,8 @@ struct PreCopyMoveTests {
     }
 
     /// More than a process may have without the administrator's word.
-    @Test func moreMappingsThanUsualAreMoved() throws {
+    @Test(.enabled(if: slowness == 1, "sanitizers take longer for so many than a peer may be silent: unset THAW_SLOWNESS"))
+    func moreMappingsThanUsualAreMoved() throws {
         let limit = try MappingLimit(300_000)
         defer { limit.putBack() }
         #expect(try Self.preCopied(Self.moveVast(["1", "10", "70000"])) > 69_950)
