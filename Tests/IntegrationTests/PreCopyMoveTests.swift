@@ -129,7 +129,7 @@ struct PreCopyMoveTests {
     }
 
     /// More than a process may have without the administrator's word.
-    @Test(.enabled(if: slowness == 1, "sanitizers take longer for so many than a peer may be silent: unset THAW_SLOWNESS"))
+    @Test(.enabled(if: slowness == 1, "sanitizers take longer for so many than a peer may be silent"))
     func moreMappingsThanUsualAreMoved() throws {
         let limit = try MappingLimit(300_000)
         defer { limit.putBack() }

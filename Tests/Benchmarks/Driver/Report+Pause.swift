@@ -10,9 +10,11 @@ extension Report {
         var threads: Int
         /// Address space besides that is hardly used.
         var tebibytes = 0
+        /// Whether it is a shared mapping.
+        var isShared = false
 
         var arguments: [String] {
-            ["\(mebibytes)", "\(threads)", "gap"] + (tebibytes > 0 ? ["\(tebibytes)"] : [])
+            ["\(mebibytes)", "\(threads)", "gap"] + (isShared ? ["shared"] : tebibytes > 0 ? ["\(tebibytes)"] : [])
         }
     }
 
@@ -23,13 +25,16 @@ extension Report {
             }
         }
         let large = plan.isQuick ? [] : [PauseCase(mebibytes: 8192, threads: 1)]
-        return usual + large + [PauseCase(mebibytes: 64, threads: 1, tebibytes: 16)]
+        return usual + large + [
+            PauseCase(mebibytes: 64, threads: 1, tebibytes: 16), PauseCase(mebibytes: 1024, threads: 1, isShared: true),
+        ]
     }
 
     func measurePause(_ plan: Plan) throws -> JSON {
         let table = Table(
             "Freeze to first instruction, and what the restore cost",
             "   MiB",
+            "memory",
             "+ TiB",
             "threads",
             "pause ms",
@@ -45,6 +50,7 @@ extension Report {
             let move = median(of: moves) { $0.pause }
             table.row(
                 "\(each.mebibytes)",
+                each.isShared ? "shared" : "private",
                 "\(each.tebibytes)",
                 "\(each.threads)",
                 milliseconds(move.pause),
@@ -56,7 +62,8 @@ extension Report {
             )
             rows.append(
                 .object([
-                    .init("mebibytes", .whole(each.mebibytes)), .init("tebibytesReserved", .whole(each.tebibytes)),
+                    .init("mebibytes", .whole(each.mebibytes)), .init("isShared", .flag(each.isShared)),
+                    .init("tebibytesReserved", .whole(each.tebibytes)),
                     .init("threads", .whole(each.threads)),
                     .init("pause", .time(move.pause)), .init("gap", .time(move.gap)),
                     .init("timeToResident", .time(move.timeToResident)),

@@ -2,8 +2,9 @@
 //
 // What the benchmarks move: a given amount of memory, a given number of threads, and one thread that measures.
 //
-//   BenchmarkVictim MIB THREADS gap [TIB]
-//                                       the longest time between two instructions, until SIGUSR1, with so much address space besides
+//   BenchmarkVictim MIB THREADS gap [TIB|shared]
+//                                       the longest time between two instructions, until SIGUSR1, with so much address space besides,
+//                                       or with shared memory
 //   BenchmarkVictim MIB THREADS touch [scattered|clustered|sequential|strided [TOUCHERS [told]]]
 //                                       once it finds itself in another pid namespace (told: and gets SIGUSR2 there): the wait for
 //                                       each page
@@ -83,7 +84,11 @@ static int start_threads(long threads) {
 }
 
 // Starts at a border of huge pages, so that all of it can be huge.
-static uint64_t *map(uint64_t size) {
+static uint64_t *map(uint64_t size, int is_shared) {
+    if (is_shared) {
+        void *shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return shared == MAP_FAILED ? NULL : shared;
+    }
     char *mapping = mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) return NULL;
     uint64_t before = -(uintptr_t)mapping % HUGE;
@@ -93,7 +98,7 @@ static uint64_t *map(uint64_t size) {
 }
 
 static int usage(const char *name) {
-    fprintf(stderr, "usage: %s MIB THREADS gap [TIB]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
+    fprintf(stderr, "usage: %s MIB THREADS gap [TIB|shared]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
     return 64;
 }
 
@@ -106,7 +111,8 @@ int main(int argc, char **argv) {
         return usage(argv[0]);
     }
     pages = strtoull(argv[1], NULL, 10) * 256;
-    memory = map(pages * PAGE);
+    int is_shared = !writes && !touches && argc == 5 && strcmp(argv[4], "shared") == 0;
+    memory = map(pages * PAGE, is_shared);
     struct sigaction action = {.sa_handler = note};
     char start[64] = {0};
     if (memory == NULL || sigaction(SIGUSR1, &action, NULL) < 0 || sigaction(SIGUSR2, &action, NULL) < 0
@@ -115,7 +121,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (writes) return measure_writes(argv + 4);
-    if (!touches && argc == 5 && reserve(strtol(argv[4], NULL, 10)) < 0) {
+    if (!touches && !is_shared && argc == 5 && reserve(strtol(argv[4], NULL, 10)) < 0) {
         perror("mmap");
         return 2;
     }
