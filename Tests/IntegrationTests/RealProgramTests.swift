@@ -156,7 +156,11 @@ struct RealProgramTests {
     )
 
     static let programs: [Program] = [
-        Program(name: "xz", path: "/usr/bin/xz", arguments: { ["-6", "-T1", "-k", "-c", try numbers.get()] }),
+        Program(
+            name: "xz",
+            path: "/usr/bin/xz",
+            arguments: { ["-6", "-T1", "-k", "-c"] + Array(repeating: try numbers.get(), count: slowness) }
+        ),
         Program(
             name: "gzip",
             path: "/bin/gzip",
@@ -168,7 +172,7 @@ struct RealProgramTests {
             arguments: {
                 let path = try database.get()
                 let query = """
-                    select count(*), sum(x.a * y.b % 1000) from n x join n y on y.b between x.b and x.b + 120;
+                    select count(*), sum(x.a * y.b % 1000) from n x join n y on y.b between x.b and x.b + \(120 * slowness);
                     """
                 // Immutable: an open on-disk database has file locks otherwise, which are refused.
                 return ["-readonly", "file:\(path)?immutable=1", query]
