@@ -122,6 +122,16 @@ struct RestoreCommand: ParsableCommand {
     @Flag(name: .long, help: "No progress line; there is none anyway when standard error is not a terminal.")
     var noProgress = false
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Over how many connections pages that nobody waits for come, at most \(RestoreOptions.maximumStreams). Without it a "
+                + "quarter of the number of CPUs, at least 1 and at most 4.",
+            valueName: "n"
+        )
+    )
+    var streams: Int?
+
     @OptionGroup
     var spin: SpinOption
 
@@ -139,6 +149,9 @@ struct RestoreCommand: ParsableCommand {
         guard !address.isEmpty else { throw ValidationError("'--address' needs a name or an address.") }
         guard lossTimeout == nil || onSourceLoss != .wait else {
             throw ValidationError("'--loss-timeout' and '--on-source-loss wait' exclude each other.")
+        }
+        guard (1...RestoreOptions.maximumStreams).contains(streams ?? 1) else {
+            throw ValidationError("'--streams' must be 1 to \(RestoreOptions.maximumStreams).")
         }
         guard preCopyRounds <= RestoreOptions.maximumPreCopyRounds else {
             throw ValidationError("'--pre-copy-rounds' must be at most \(RestoreOptions.maximumPreCopyRounds).")
@@ -229,6 +242,7 @@ struct RestoreCommand: ParsableCommand {
         options.maximumPause = .milliseconds(maxPause)
         options.attached = !detach
         options.isKept = true
+        options.streams = streams
         options.spin = spin.time
         options.onSourceLoss = onSourceLoss?.policy ?? (lossTimeout == nil ? .wait : .stop)
         if let lossTimeout { options.lossTimeout = .seconds(lossTimeout) }

@@ -8,7 +8,7 @@ internal import Reporting
 internal import Synchronization
 internal import TLSSession
 
-/// Takes the page map and everything that nobody has asked for from the bulk connection and installs it.
+/// Takes the page map and everything that nobody has asked for from a bulk connection and installs it.
 struct BulkThread {
     private let memory: LazyMemory
     private let shared: RestoreShared
@@ -21,8 +21,22 @@ struct BulkThread {
         self.generation = generation
     }
 
+    /// Starts the thread; one that ends at once has closed its connection.
+    func start(_ connection: Handover<FrameChannel>) throws(SystemCallError) {
+        shared.streams.begin()
+        do throws(SystemCallError) {
+            try shared.start("bulk", urgency: .background) { [self] in
+                defer { shared.streams.end() }
+                if let channel = connection.take() { run(channel) }
+            }
+        } catch {
+            shared.streams.end()
+            throw error
+        }
+    }
+
     /// Installs until the session stops or the connection ends.
-    func run(_ channel: FrameChannel) {
+    private func run(_ channel: FrameChannel) {
         defer { shared.ended(channel) }
         channel.connection.afterRecord = { [memory] in memory.makeWay() }
         do {

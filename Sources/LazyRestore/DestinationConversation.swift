@@ -151,6 +151,7 @@ extension DestinationConversation {
         // It ends with the others, whatever is heard of it: until then no other can take its place.
         let stream = try link.open(.bulk, session: session, interruptedBy: shared.connectionStop)
         let bulk = try Self.handover(stream.channel)
+        let further = try openFurtherStreams(link, session)
         FaultPoint.hit(.destinationConnected)
         staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
         froze = MonotonicTime.now
@@ -165,7 +166,7 @@ extension DestinationConversation {
             partial,
             Self.segments(of: partial.lazyRanges, in: description.memory.mappings, without: eager),
             fault,
-            bulk
+            [bulk] + further
         )
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
@@ -177,6 +178,19 @@ extension DestinationConversation {
             throw SessionFailure(.bug, "the copy was built at the wrong time")
         }
         return try askForGrant()
+    }
+
+    /// Those behind the first one, which carries everything that is sent once.
+    private func openFurtherStreams(
+        _ link: PageServerLink,
+        _ session: SessionIdentifier
+    ) throws(SessionFailure) -> [Handover<FrameChannel>] {
+        var further: [Handover<FrameChannel>] = []
+        for _ in 1..<RestoreOptions.streams(asked: options.streams, cpus: shared.affinity?.cpus.count ?? 1) {
+            let stream = try link.open(.bulk, session: session, interruptedBy: shared.connectionStop)
+            further.append(try Self.handover(stream.channel))
+        }
+        return further
     }
 
     private var describeOptions: DescribeOptions {
@@ -369,7 +383,7 @@ extension DestinationConversation {
         _ partial: PartialProcess,
         _ segments: [Segment],
         _ fault: sending FrameChannel,
-        _ bulk: Handover<FrameChannel>
+        _ streams: [Handover<FrameChannel>]
     ) throws(SessionFailure) {
         do throws(SystemCallError) {
             try partial.uffd.setNonBlocking()
@@ -384,11 +398,8 @@ extension DestinationConversation {
                 journal: journal.map { RestoreJournal(events: $0) }
             )
             try serveFaults(of: state, over: fault)
-            shared.streams.begin()
-            try shared.start("bulk-\(partial.pid)", urgency: .background) { [shared, memory] in
-                defer { shared.streams.end() }
-                if let memory, let channel = bulk.take() { BulkThread(memory: memory, shared: shared).run(channel) }
-            }
+            guard let memory else { return }
+            for stream in streams { try BulkThread(memory: memory, shared: shared).start(stream) }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }

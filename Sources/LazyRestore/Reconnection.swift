@@ -109,11 +109,17 @@ extension Reconnection {
         }
         let stop = try shared.renewConnectionStop()
         let (fault, _) = try link.open(.fault, session: session)
-        let (bulk, _) = try link.open(.bulk, session: session, interruptedBy: stop)
+        var streams: [Handover<FrameChannel>] = []
+        for _ in 0..<RestoreOptions.streams(asked: options.streams, cpus: shared.affinity?.cpus.count ?? 1) {
+            let stream = try link.open(.bulk, session: session, interruptedBy: stop)
+            let handover = try Handover<FrameChannel>()
+            handover.put(stream.channel)
+            streams.append(handover)
+        }
         if try shared.stop.wait(until: .immediate) { stop.signal() }
         guard let generation = shared.reconnected() else { return }
         shared.faultChannels.put(RestoreShared.FaultChannel(channel: fault, generation: generation))
-        try startStream(bulk, generation)
+        for stream in streams { try BulkThread(memory: memory, shared: shared, generation: generation).start(stream) }
         shared.events.put(.resumed(control, generation: generation))
     }
 
@@ -147,22 +153,6 @@ extension Reconnection {
         case .message(let message): throw .unexpected(message.kind)
         case .pages(let frame): throw .unexpected(frame.kind)
         case .nothing: throw .timedOut
-        }
-    }
-
-    private func startStream(_ bulk: sending FrameChannel, _ generation: UInt64) throws(SystemCallError) {
-        let handover = try Handover<FrameChannel>()
-        handover.put(bulk)
-        shared.streams.begin()
-        do throws(SystemCallError) {
-            try shared.start("bulk", urgency: .background) { [memory, shared] in
-                defer { shared.streams.end() }
-                guard let channel = handover.take() else { return }
-                BulkThread(memory: memory, shared: shared, generation: generation).run(channel)
-            }
-        } catch {
-            shared.streams.end()
-            throw error
         }
     }
 }

@@ -19,6 +19,21 @@ public struct RestoreOptions: Sendable {
     /// Most rounds of pre-copy that can be asked for.
     public static let maximumPreCopyRounds = PageProtocol.maximumRounds
 
+    /// Most connections over which pages are streamed.
+    public static let maximumStreams = 8
+
+    /// Over how many connections pages are streamed.
+    ///
+    /// Each keeps a CPU busy at both ends, and one of them fills a wire of 10 Gbit/s where CPUs do not do better: so further ones only
+    /// where most CPUs are free for the process.
+    ///
+    /// - Parameters:
+    ///   - asked: what the operator asked for.
+    ///   - cpus: on how many CPUs this program may run.
+    static func streams(asked: Int?, cpus: Int) -> Int {
+        min(maximumStreams, max(1, asked ?? min(4, cpus / 4)))
+    }
+
     /// Where the page server listens: a name or an address.
     public var address = "127.0.0.1"
     /// Its TCP port.
@@ -41,6 +56,8 @@ public struct RestoreOptions: Sendable {
     public var attached = true
     /// How long a fault thread looks for the next fault before it sleeps; nil for what suits the number of CPUs.
     public var spin: Duration?
+    /// Over how many connections pages are streamed, at most ``maximumStreams``; nil for what suits the number of CPUs.
+    public var streams: Int?
     /// Whether this program is started again with the same arguments when it dies with pages owed (``Keeper``).
     public var isKept = false
     /// How long a connection may take to come about.

@@ -193,6 +193,8 @@ final class Acceptor: Sendable {
         let session: SessionIdentifier
         /// Of the control connection that it belongs to.
         let generation: UInt64
+        /// Whether it is the first of its kind there.
+        var isFirst = true
     }
 
     /// Applies the rules of ``SessionTable`` to a greeting.
@@ -221,16 +223,17 @@ final class Acceptor: Sendable {
                 }
                 return Admission(kind: kind, session: identifier, generation: generation)
             }
-            let generation = try session.table.withLock { table throws(SessionTable.Refusal) in
+            let (generation, isFirst) = try session.table.withLock { table throws(SessionTable.Refusal) in
+                var isFirst = true
                 switch kind {
                 case .control: try table.controlReturned(from: peer, identifier: claimed.bytes)
-                case .fault: try table.connectionArrived(.fault, from: peer, identifier: claimed.bytes)
-                case .bulk: try table.connectionArrived(.bulk, from: peer, identifier: claimed.bytes)
+                case .fault: isFirst = try table.connectionArrived(.fault, from: peer, identifier: claimed.bytes)
+                case .bulk: isFirst = try table.connectionArrived(.bulk, from: peer, identifier: claimed.bytes)
                 }
-                return table.generation
+                return (table.generation, isFirst)
             }
             if kind == .control { try session.replaceConnections() }
-            return Admission(kind: kind, session: claimed, generation: generation)
+            return Admission(kind: kind, session: claimed, generation: generation, isFirst: isFirst)
         } catch let refusal as SessionTable.Refusal {
             if session.table.withLock({ $0.isAbandoned }) { session.abandoned.signal() }
             throw refusal.failure
@@ -251,15 +254,15 @@ final class Acceptor: Sendable {
         session.order(
             "\(isUrgent ? "fault" : "bulk")-\(session.pid)",
             urgency: isUrgent ? .urgent : .background,
-            // A stream may have to look at what the process writes first.
-            keeping: isUrgent ? ThreadPrivileges.reader : ThreadPrivileges.tracker
+            // The first stream may have to look at what the process writes first.
+            keeping: isUrgent || !admission.isFirst ? ThreadPrivileges.reader : ThreadPrivileges.tracker
         ) { [self] in
             defer { left(admission) }
             guard let channel = handover.take() else { return }
             if isUrgent {
                 FaultService(session, logger: logger).run(channel)
             } else {
-                BulkService(session, logger: logger).run(channel)
+                BulkService(session, isFirst: admission.isFirst, logger: logger).run(channel)
             }
         } failed: { [self] error in
             logger.notice("A connection was lost", metadata: ["reason": "\(error)"])

@@ -7,7 +7,7 @@ internal import Paging
 internal import Reporting
 internal import TLSSession
 
-/// Streams everything that nobody has asked for on one connection: first which pages exist, then the pages.
+/// Streams what nobody has asked for: which pages exist, on the first connection of a session, then the pages, on all of them.
 struct BulkService {
     /// What may wait in the kernel to be sent.
     ///
@@ -15,10 +15,13 @@ struct BulkService {
     private static let unsentBytes: Int32 = 256 << 10
 
     private let session: ServedSession
+    /// Whether this connection carries what is sent once.
+    private let isFirst: Bool
     private let logger: Logger
 
-    init(_ session: ServedSession, logger: Logger) {
+    init(_ session: ServedSession, isFirst: Bool = true, logger: Logger) {
         self.session = session
+        self.isFirst = isFirst
         self.logger = logger
     }
 
@@ -31,18 +34,10 @@ struct BulkService {
             try preCopyUntilItMayBegin(channel)
             try ThreadPrivileges.reader.limitCurrentThread()
             guard let memory = session.frozenMemory else { return }
-            if session.ledger.owesMap {
-                try sendLateGuards(channel)
-                try sendMap(session.ledger.map, channel) { .pageMap(runs: $0, isLast: $1) }
-            }
-            let preCopied = session.ledger.preCopyMapToSend
-            if !preCopied.isEmpty { try sendMap(preCopied, channel) { .preCopyMap(runs: $0, isLast: $1) } }
-            FaultPoint.hit(.sourceMapSent)
+            if isFirst { try sendMaps(channel) }
             let reader = try memory.makeReader()
             try sendPages(channel, reader)
-            try Self.countRest(session.ledger, reader, until: channel.connection.interruption ?? session.stop)
-            try channel.send(.drained(pages: session.ledger.existingCount ?? 0), until: .never)
-            FaultPoint.hit(.sourceDrained)
+            if isFirst { try finish(channel, reader) }
             let last = try channel.receive(until: .never)
             if case .message(let message) = last { throw ChannelError.unexpected(message.kind) }
         } catch ChannelError.stopped {
@@ -52,11 +47,28 @@ struct BulkService {
         }
     }
 
+    private func sendMaps(_ channel: FrameChannel) throws(ChannelError) {
+        if session.ledger.owesMap {
+            try sendLateGuards(channel)
+            try sendMap(session.ledger.map, channel) { .pageMap(runs: $0, isLast: $1) }
+        }
+        let preCopied = session.ledger.preCopyMapToSend
+        if !preCopied.isEmpty { try sendMap(preCopied, channel) { .preCopyMap(runs: $0, isLast: $1) } }
+        FaultPoint.hit(.sourceMapSent)
+    }
+
+    private func finish(_ channel: FrameChannel, _ reader: any SourceMemoryReader) throws {
+        try Self.countRest(session.ledger, reader, until: channel.connection.interruption ?? session.stop)
+        try channel.send(.drained(pages: session.ledger.existingCount ?? 0), until: .never)
+        FaultPoint.hit(.sourceDrained)
+    }
+
     /// Does what is asked for before the freeze, and waits for the start and for the map.
     ///
     /// A connection that ends meanwhile is noticed when it is written to.
     private func preCopyUntilItMayBegin(_ channel: FrameChannel) throws {
-        while try waitForOne(of: [session.preCopyJobs.descriptor, session.streamMayBegin.descriptor], channel) == 0 {
+        let jobs = isFirst ? [session.preCopyJobs.descriptor] : []
+        while try waitForOne(of: [session.streamMayBegin.descriptor] + jobs, channel) == 1 {
             if let job = session.preCopyJobs.take() {
                 try PreCopyService(session, job).run(channel)
             }

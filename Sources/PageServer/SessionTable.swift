@@ -120,11 +120,14 @@ struct SessionTable: Sendable {
     }
 
     /// A fault or bulk connection wants to join the session `identifier`.
+    ///
+    /// - Returns: whether it is the first of its purpose.
+    @discardableResult
     mutating func connectionArrived(
         _ purpose: Purpose,
         from peer: Peer,
         identifier: Identifier
-    ) throws(Refusal) {
+    ) throws(Refusal) -> Bool {
         guard !isClosed else { throw .closed }
         guard var session, Self.areEqual(session.identifier, identifier),
             Self.areEqual(session.peer.fingerprint, peer.fingerprint)
@@ -134,6 +137,7 @@ struct SessionTable: Sendable {
         guard purpose != .control, count < Self.maximumConnections else { throw .tooMany(purpose) }
         session.connections[purpose] = count + 1
         self.session = session
+        return count == 0
     }
 
     /// A connection of a generation of the session has ended.

@@ -95,7 +95,9 @@ final class Move {
     static func startRestorer(_ port: Int, _ options: Options = Options()) throws -> TestProcess {
         let certificates = try options.clientCertificates ?? Certificates.directory()
         let preCopy = options.preCopies ? [] : ["--no-pre-copy"]
-        let words = ["restore", "--port", "\(port)", "--tls-dir", certificates, "--status-fd", "3"] + preCopy
+        // Three connections, whatever the number of CPUs.
+        let streams = options.destination.contains("--streams") ? [] : ["--streams", "1"]
+        let words = ["restore", "--port", "\(port)", "--tls-dir", certificates, "--status-fd", "3"] + preCopy + streams
         let address = options.cable.map { ["--address", $0.sourceAddress, "--server-name", "localhost"] } ?? []
         let (program, prefix) = options.cable?.command(.destination) ?? (BuiltProduct.thaw, [])
         return try TestProcess(

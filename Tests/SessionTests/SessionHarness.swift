@@ -117,6 +117,7 @@ final class DestinationUnderTest: Sendable {
         let ended = try EventDescriptor()
         self.ended = ended
         var options = RestoreOptions(port: port)
+        options.streams = 1
         options.tls.directory = try Certificates.directory()
         options.newPIDNamespace = true
         options.answerTimeout = .seconds(10)
@@ -178,6 +179,7 @@ final class ScriptedDestination {
         _ change: (inout RestoreOptions) -> Void = { _ in }
     ) throws {
         var options = RestoreOptions(port: port)
+        options.streams = 1
         options.tls.directory = try Certificates.directory()
         change(&options)
         link = try PageServerLink(options, stop: EventDescriptor())

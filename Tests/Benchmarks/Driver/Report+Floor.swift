@@ -206,18 +206,21 @@ extension Report {
             "source CPU",
             "destination CPU"
         )
-        var runs: [(floor: JSONValue, plain: JSONValue, thaw: Move)] = []
+        var several = Move.Request(arguments: ["\(mebibytes)", "1", "gap"])
+        several.options += ["--streams", "4"]
+        var runs: [(floor: JSONValue, plain: JSONValue, thaw: Move, several: Move)] = []
         for _ in 0..<plan.repetitions {
             runs.append(
                 (
                     try measureFloor(["bulk", pages]), try measureFloor(["bulk", pages, "tcp"]),
-                    try Move(.init(arguments: ["\(mebibytes)", "1", "gap"]))
+                    try Move(.init(arguments: ["\(mebibytes)", "1", "gap"])), try Move(several)
                 )
             )
         }
         let floor = median(of: runs) { $0.floor["mebibytesPerSecond"]?.number ?? 0 }.floor
         let plain = median(of: runs) { $0.plain["mebibytesPerSecond"]?.number ?? 0 }.plain
         let thaw = median(of: runs) { $0.thaw.speed }.thaw
+        let four = median(of: runs) { $0.several.speed }.several
         func row(_ name: String, _ figures: [Double]) -> JSON.Member {
             table.row(name, decimal(figures[0], 0), decimal(figures[1], 2), decimal(figures[2], 2))
             return .init(name, .list(figures.map(JSON.decimal)))
@@ -229,6 +232,10 @@ extension Report {
         return .object([
             row("floor", figures(floor)), row("floor, without TLS", figures(plain)),
             row("thaw", [thaw.speed, thaw.pageServer.seconds / gibibytes, thaw.restorer.seconds / gibibytes]),
+            row(
+                "thaw, 4 streams",
+                [four.speed, four.pageServer.seconds / gibibytes, four.restorer.seconds / gibibytes]
+            ),
         ])
     }
 
