@@ -22,10 +22,12 @@ struct BulkThread {
     }
 
     /// Starts the thread; one that ends at once has closed its connection.
-    func start(_ connection: Handover<FrameChannel>) throws(SystemCallError) {
+    ///
+    /// - Parameter pid: of the process, for the name of the thread.
+    func start(_ connection: Handover<FrameChannel>, for pid: Int32) throws(SystemCallError) {
         shared.streams.begin()
         do throws(SystemCallError) {
-            try shared.start("bulk", urgency: .background) { [self] in
+            try shared.start("bulk-\(pid)", urgency: .background) { [self] in
                 defer { shared.streams.end() }
                 if let channel = connection.take() { run(channel) }
             }

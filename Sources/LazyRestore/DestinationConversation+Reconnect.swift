@@ -18,7 +18,14 @@ extension DestinationConversation {
     /// Starts the thread that looks for a source that is lost.
     func startReconnecting() throws(SessionFailure) {
         guard let memory else { preconditionFailure("DestinationConversation: nothing was built") }
-        let reconnection = Reconnection(options, session: session, memory: memory, shared: shared, logger: logger)
+        let reconnection = Reconnection(
+            options,
+            session: session,
+            pid: statistics.pid,
+            memory: memory,
+            shared: shared,
+            logger: logger
+        )
         do throws(SystemCallError) {
             try shared.start("reconnect-\(statistics.pid)") { reconnection.run() }
         } catch {

@@ -399,7 +399,7 @@ extension DestinationConversation {
             )
             try serveFaults(of: state, over: fault)
             guard let memory else { return }
-            for stream in streams { try BulkThread(memory: memory, shared: shared).start(stream) }
+            for stream in streams { try BulkThread(memory: memory, shared: shared).start(stream, for: partial.pid) }
         } catch {
             throw SessionFailure(.systemCall, "\(error)")
         }

@@ -21,6 +21,7 @@ struct Reconnection {
 
     private let options: RestoreOptions
     private let session: SessionIdentifier
+    private let pid: Int32
     private let memory: LazyMemory
     private let shared: RestoreShared
     private let logger: Logger
@@ -28,12 +29,14 @@ struct Reconnection {
     init(
         _ options: RestoreOptions,
         session: SessionIdentifier,
+        pid: Int32,
         memory: LazyMemory,
         shared: RestoreShared,
         logger: Logger
     ) {
         self.options = options
         self.session = session
+        self.pid = pid
         self.memory = memory
         self.shared = shared
         self.logger = logger
@@ -119,7 +122,9 @@ extension Reconnection {
         if try shared.stop.wait(until: .immediate) { stop.signal() }
         guard let generation = shared.reconnected() else { return }
         shared.faultChannels.put(RestoreShared.FaultChannel(channel: fault, generation: generation))
-        for stream in streams { try BulkThread(memory: memory, shared: shared, generation: generation).start(stream) }
+        for stream in streams {
+            try BulkThread(memory: memory, shared: shared, generation: generation).start(stream, for: pid)
+        }
         shared.events.put(.resumed(control, generation: generation))
     }
 

@@ -158,13 +158,28 @@ private struct Freezing {
     /// Threads may end at any time; everything else that goes wrong is an error.
     private func accept(_ error: TraceError, of tid: Int32) throws(TraceError) {
         if error.code == .gone && tid != pid { return }
-        guard error.code == .notPermitted, let stat = try? ProcessStat.read(pid, thread: tid),
-            stat.state == "Z" || stat.state == "X"
-        else { throw error }
+        guard error.code == .notPermitted, try hasEnded(tid) else { throw error }
         guard tid != pid else {
             throw TraceError(.leaderExited, "The first thread of process \(pid) has ended")
         }
     }
+
+    /// Whether a thread that must not be attached to is one that ends: it may not show that yet, or not be there any more.
+    private func hasEnded(_ tid: Int32) throws(TraceError) -> Bool {
+        for _ in 0..<Self.looksAtTheEnd {
+            do throws(TraceError) {
+                let state = try ProcessStat.read(pid, thread: tid).state
+                if state == "Z" || state == "X" { return true }
+            } catch {
+                guard error.code == .gone else { throw error }
+                return true
+            }
+            usleep(1000)
+        }
+        return false
+    }
+
+    private static let looksAtTheEnd = 20
 
     private mutating func collectStops() throws(TraceError) {
         while let tracee = waiting.last {

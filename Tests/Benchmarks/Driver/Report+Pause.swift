@@ -10,11 +10,16 @@ extension Report {
         var threads: Int
         /// Address space besides that is hardly used.
         var tebibytes = 0
-        /// Whether it is a shared mapping.
-        var isShared = false
+        /// Whether it is a shared mapping, or has one page in 64.
+        var kind = Kind.private
+
+        enum Kind: String {
+            case `private`, shared, sparse
+        }
 
         var arguments: [String] {
-            ["\(mebibytes)", "\(threads)", "gap"] + (isShared ? ["shared"] : tebibytes > 0 ? ["\(tebibytes)"] : [])
+            let last = kind != .private ? kind.rawValue : tebibytes > 0 ? "\(tebibytes)" : nil
+            return ["\(mebibytes)", "\(threads)", "gap"] + (last.map { [$0] } ?? [])
         }
     }
 
@@ -26,7 +31,9 @@ extension Report {
         }
         let large = plan.isQuick ? [] : [PauseCase(mebibytes: 8192, threads: 1)]
         return usual + large + [
-            PauseCase(mebibytes: 64, threads: 1, tebibytes: 16), PauseCase(mebibytes: 1024, threads: 1, isShared: true),
+            PauseCase(mebibytes: 64, threads: 1, tebibytes: 16),
+            PauseCase(mebibytes: 1024, threads: 1, kind: .shared),
+            PauseCase(mebibytes: 65536, threads: 1, kind: .sparse),
         ]
     }
 
@@ -50,7 +57,7 @@ extension Report {
             let move = median(of: moves) { $0.pause }
             table.row(
                 "\(each.mebibytes)",
-                each.isShared ? "shared" : "private",
+                each.kind.rawValue,
                 "\(each.tebibytes)",
                 "\(each.threads)",
                 milliseconds(move.pause),
@@ -62,7 +69,7 @@ extension Report {
             )
             rows.append(
                 .object([
-                    .init("mebibytes", .whole(each.mebibytes)), .init("isShared", .flag(each.isShared)),
+                    .init("mebibytes", .whole(each.mebibytes)), .init("kind", .text(each.kind.rawValue)),
                     .init("tebibytesReserved", .whole(each.tebibytes)),
                     .init("threads", .whole(each.threads)),
                     .init("pause", .time(move.pause)), .init("gap", .time(move.gap)),
@@ -72,6 +79,7 @@ extension Report {
             )
         }
         say("pause: as thaw measures it; gap: the longest time between two readings of the clock by the victim itself")
+        say("sparse: one page in 64 is there")
         say("+ TiB: reserved besides, with 64 pages of each TiB touched")
         return .list(rows)
     }

@@ -2,9 +2,9 @@
 //
 // What the benchmarks move: a given amount of memory, a given number of threads, and one thread that measures.
 //
-//   BenchmarkVictim MIB THREADS gap [TIB|shared]
+//   BenchmarkVictim MIB THREADS gap [TIB|shared|sparse]
 //                                       the longest time between two instructions, until SIGUSR1, with so much address space besides,
-//                                       or with shared memory
+//                                       or with shared memory, or with one page of 64
 //   BenchmarkVictim MIB THREADS touch [scattered|clustered|sequential|strided [TOUCHERS [told]]]
 //                                       once it finds itself in another pid namespace (told: and gets SIGUSR2 there): the wait for
 //                                       each page
@@ -25,7 +25,7 @@
 
 enum { STACK = 64 << 10, HUGE = 2 << 20 };
 
-uint64_t *memory, pages;
+uint64_t *memory, pages, stride = 1;
 volatile sig_atomic_t asked_to_end, asked_to_mark;
 
 static void note(int signal) {
@@ -58,7 +58,7 @@ uint64_t first_word(uint64_t page) {
 }
 
 void fill(void) {
-    for (uint64_t page = 0; page < pages; page++) {
+    for (uint64_t page = 0; page < pages; page += stride) {
         uint64_t *words = memory + page * WORDS, word = first_word(page);
         for (int i = 0; i < WORDS; i++) words[i] = word + (uint64_t)i;
     }
@@ -98,7 +98,7 @@ static uint64_t *map(uint64_t size, int is_shared) {
 }
 
 static int usage(const char *name) {
-    fprintf(stderr, "usage: %s MIB THREADS gap [TIB|shared]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
+    fprintf(stderr, "usage: %s MIB THREADS gap [TIB|shared|sparse]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
     return 64;
 }
 
@@ -111,7 +111,8 @@ int main(int argc, char **argv) {
         return usage(argv[0]);
     }
     pages = strtoull(argv[1], NULL, 10) * 256;
-    int is_shared = !writes && !touches && argc == 5 && strcmp(argv[4], "shared") == 0;
+    int has_kind = !writes && !touches && argc == 5, is_shared = has_kind && strcmp(argv[4], "shared") == 0;
+    if (has_kind && strcmp(argv[4], "sparse") == 0) stride = 64;
     memory = map(pages * PAGE, is_shared);
     struct sigaction action = {.sa_handler = note};
     char start[64] = {0};
@@ -121,7 +122,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (writes) return measure_writes(argv + 4);
-    if (!touches && !is_shared && argc == 5 && reserve(strtol(argv[4], NULL, 10)) < 0) {
+    if (has_kind && !is_shared && stride == 1 && reserve(strtol(argv[4], NULL, 10)) < 0) {
         perror("mmap");
         return 2;
     }

@@ -10,6 +10,8 @@ enum { PAGE = 4096, WORDS = PAGE / 8 };
 
 // The memory that is moved, and how many pages it has.
 extern uint64_t *memory, pages;
+// One page in so many is filled, from the first on.
+extern uint64_t stride;
 // SIGUSR1 and SIGUSR2 have come.
 extern volatile sig_atomic_t asked_to_end, asked_to_mark;
 
