@@ -3,6 +3,7 @@ internal import CLinux
 internal import Glibc
 internal import LinuxSystem
 internal import ProcessTrace
+internal import Synchronization
 internal import TestSupport
 internal import Testing
 
@@ -76,6 +77,29 @@ struct StoppedProcessTests {
         }
     }
 
+    /// One look in forty passes over one of them while other threads sleep for so short a time.
+    @Test func everyTimerIsListedWhateverElseGoesOff() throws {
+        try withProcess(BuiltProduct.victim, ["sleeping"], options: .init(input: .pipe)) { victim in
+            let start = Int64(MonotonicTime.now.nanoseconds)
+            try victim.waitForLine("ready")
+            try waitUntilAsleep(victim.pid)
+            let known = Set(try KernelTimers.read().entries).filter { entry in
+                let hundreds = Double(entry.deadline - start) / 100e9
+                return hundreds > 3.5 && hundreds < 10.5 && abs(hundreds - hundreds.rounded()) < 0.02
+            }
+            #expect(known.count >= 6)
+            let isOver = Flag()
+            let threads = try (1...8).map { number in
+                try NoisyThread(number: number, until: isOver)
+            }
+            defer {
+                isOver.set()
+                for thread in threads { thread.wait() }
+            }
+            for _ in 0..<400 { #expect(known.isSubset(of: try KernelTimers.read().entries)) }
+        }
+    }
+
     @Test func theCallingThreadLeavesTheCPUWhenTheStopEnds() throws {
         try withVictim("ticking") { victim in
             let before = try CPUAffinity()
@@ -141,5 +165,30 @@ struct StoppedProcessTests {
             defer { before = switches }
             return switches == before
         }
+    }
+}
+
+/// Set once, by any thread.
+private final class Flag: Sendable {
+    private let value = Atomic(false)
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func set() { value.store(true, ordering: .relaxed) }
+}
+
+/// Sleeps for some tenths of a millisecond, again and again.
+private final class NoisyThread {
+    private let ended: EventDescriptor
+
+    init(number: Int, until flag: Flag) throws {
+        let ended = try EventDescriptor()
+        self.ended = ended
+        _ = try NamedThread("noise") {
+            while !flag.isSet { usleep(UInt32(number) * 100) }
+            ended.signal()
+        }
+    }
+
+    func wait() {
+        _ = try? ended.wait(until: .after(patience))
     }
 }
