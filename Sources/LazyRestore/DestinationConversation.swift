@@ -149,11 +149,9 @@ extension DestinationConversation {
         FaultPoint.hit(.destinationGreeted)
         let (fault, _) = try link.open(.fault, session: session)
         // It ends with the others, whatever is heard of it: until then no other can take its place.
-        let stream = try link.open(.bulk, session: session, interruptedBy: shared.connectionStop)
-        let bulk = try Self.handover(stream.channel)
-        let further = try openFurtherStreams(link, session)
+        let streams = try link.openStreams(session, interruptedBy: shared.connectionStop, shared.affinity)
         FaultPoint.hit(.destinationConnected)
-        staged = options.preCopyRounds > 0 ? try preCopy(bulk) : nil
+        staged = options.preCopyRounds > 0 ? try preCopy(streams[0]) : nil
         froze = MonotonicTime.now
         try send(.describe(describeOptions))
         let description = try receiveDescription()
@@ -166,7 +164,7 @@ extension DestinationConversation {
             partial,
             Self.segments(of: partial.lazyRanges, in: description.memory.mappings, without: eager),
             fault,
-            [bulk] + further
+            streams
         )
         if options.eager { try waitForEverything() }
         try told { () throws(RestoreError) in try partial.finish() }
@@ -180,35 +178,11 @@ extension DestinationConversation {
         return try askForGrant()
     }
 
-    /// Those behind the first one, which carries everything that is sent once.
-    private func openFurtherStreams(
-        _ link: PageServerLink,
-        _ session: SessionIdentifier
-    ) throws(SessionFailure) -> [Handover<FrameChannel>] {
-        var further: [Handover<FrameChannel>] = []
-        for _ in 1..<RestoreOptions.streams(asked: options.streams, cpus: shared.affinity?.cpus.count ?? 1) {
-            let stream = try link.open(.bulk, session: session, interruptedBy: shared.connectionStop)
-            further.append(try Self.handover(stream.channel))
-        }
-        return further
-    }
-
     private var describeOptions: DescribeOptions {
         var wishes: DescribeOptions = options.eager ? .eager : []
         // Lazy shared memory has a userfaultfd of its own, and the tracker's is the other one.
         if options.tracked { wishes.insert(.sharedMemoryAhead) }
         return wishes
-    }
-
-    /// A connection on its way from one thread to the next.
-    private static func handover(_ channel: sending FrameChannel) throws(SessionFailure) -> Handover<FrameChannel> {
-        do throws(SystemCallError) {
-            let handover = try Handover<FrameChannel>()
-            handover.put(channel)
-            return handover
-        } catch {
-            throw SessionFailure(.systemCall, "\(error)")
-        }
     }
 
     private func attach(_ control: FrameChannel) throws(SessionFailure) {

@@ -137,12 +137,13 @@ extension MemoryState {
     /// Nil when it is not known yet.
     private func wasPunched(_ removal: LazyObjects.Removal) throws(SystemCallError) -> Bool? {
         guard let objects else { return false }
-        // The kernel begins at the lower end.
-        let present = books.firstPresentPage(in: removal.range, of: .objects)
-        if let present, try !objects.holds(present) { return true }
         guard removal.decision.hasPassed else { return nil }
-        guard present == nil else { return false }
-        return try objects.wasModified(removal.range)
+        let isModified = try objects.wasModified(removal.range)
+        guard let present = books.firstPresentPage(in: removal.range, of: .objects) else { return isModified }
+        // The kernel begins at the lower end.
+        if try objects.holds(present) { return false }
+        // It notes the modification at the upper end: before that it would be held against the next removal.
+        return isModified ? true : nil
     }
 
     /// Answers everything of one userfaultfd, when all pages are there: what is missing is a hole.

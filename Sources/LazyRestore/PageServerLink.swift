@@ -56,6 +56,28 @@ struct PageServerLink {
         }
     }
 
+    /// Makes the bulk connections of a session, each on its way to a thread of its own.
+    ///
+    /// - Returns: at least one; the first one carries everything that is sent once.
+    func openStreams(
+        _ session: SessionIdentifier,
+        interruptedBy event: EventDescriptor,
+        _ affinity: CPUAffinity?
+    ) throws(SessionFailure) -> [Handover<FrameChannel>] {
+        var streams: [Handover<FrameChannel>] = []
+        for _ in 0..<RestoreOptions.streams(asked: options.streams, cpus: affinity?.cpus.count ?? 1) {
+            let stream = try open(.bulk, session: session, interruptedBy: event)
+            do throws(SystemCallError) {
+                let handover = try Handover<FrameChannel>()
+                handover.put(stream.channel)
+                streams.append(handover)
+            } catch {
+                throw SessionFailure(.systemCall, "\(error)")
+            }
+        }
+        return streams
+    }
+
     private func secure(until deadline: Deadline) throws(SessionFailure) -> TLSConnection {
         wasRefused.withLock { $0 = false }
         let socket: StreamSocket

@@ -112,13 +112,7 @@ extension Reconnection {
         }
         let stop = try shared.renewConnectionStop()
         let (fault, _) = try link.open(.fault, session: session)
-        var streams: [Handover<FrameChannel>] = []
-        for _ in 0..<RestoreOptions.streams(asked: options.streams, cpus: shared.affinity?.cpus.count ?? 1) {
-            let stream = try link.open(.bulk, session: session, interruptedBy: stop)
-            let handover = try Handover<FrameChannel>()
-            handover.put(stream.channel)
-            streams.append(handover)
-        }
+        let streams = try link.openStreams(session, interruptedBy: stop, shared.affinity)
         if try shared.stop.wait(until: .immediate) { stop.signal() }
         guard let generation = shared.reconnected() else { return }
         shared.faultChannels.put(RestoreShared.FaultChannel(channel: fault, generation: generation))

@@ -7,7 +7,7 @@ internal import TLSSession
 
 /// What the threads of a restore share besides the memory.
 ///
-/// The session's three connections are one *generation*: what is heard of an earlier one changes nothing any more.
+/// The session's connections are one *generation*: what is heard of an earlier one changes nothing any more.
 final class RestoreShared: Sendable {
     /// How often pages may come that are not those that the source has read, before the source is given up: memory that
     /// fails once is no reason to, and one that sends nothing right is not asked for ever.

@@ -164,6 +164,8 @@ private struct Freezing {
         }
     }
 
+    private static let looksAtTheEnd = 20
+
     /// Whether a thread that must not be attached to is one that ends: it may not show that yet, or not be there any more.
     private func hasEnded(_ tid: Int32) throws(TraceError) -> Bool {
         for _ in 0..<Self.looksAtTheEnd {
@@ -178,8 +180,6 @@ private struct Freezing {
         }
         return false
     }
-
-    private static let looksAtTheEnd = 20
 
     private mutating func collectStops() throws(TraceError) {
         while let tracee = waiting.last {
