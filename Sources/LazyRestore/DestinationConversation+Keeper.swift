@@ -136,7 +136,6 @@ extension DestinationConversation {
         let hasStaged = staged != nil
         try serveFaults(of: state, over: nil)
         if hasStaged, let memory { try StagedThread.start(memory, shared) }
-        if isComplete { memory?.completed.signal() }
         if owesGuards { memory?.lateGuards.signal() }
         noteFacts(in: journal)
         try startReconnecting()

@@ -188,7 +188,7 @@ final class FaultThread {
         try memory.with(.fault) { state throws(SystemCallError) in
             try state.lookAtStream()
             awaitsStream = state.books.awaitsStream
-            let worked = try state.service()
+            _ = try state.service()
             state.takeRequests(into: &requests)
             (objectsAreHeld, objectsAreComplete) = (state.objectsAreHeld, state.objects?.isComplete == true)
             if isConnected, objectsAreHeld, openPages < Self.pagesForEvent, requests.isEmpty {
@@ -196,8 +196,6 @@ final class FaultThread {
             }
             children = state.takeUnguarded()
             holdsFaultsBack = state.hasDeferredFaults
-            // Faults may have taken the last of what was pre-copied.
-            if worked && state.isComplete { memory.completed.signal() }
         }
         for child in children {
             try guardian.hold(userfaultfd: child.uffd.descriptor)

@@ -4,6 +4,7 @@ internal import LazyPages
 internal import LinuxSystem
 internal import PageWire
 internal import Paging
+internal import Synchronization
 internal import Userfaultfd
 
 /// The memory of a restored process, shared by the thread that answers faults and the threads that stream.
@@ -31,6 +32,7 @@ final class LazyMemory: Sendable {
     let completed: EventDescriptor
     /// Readable when guard pages have to be installed in the process.
     let lateGuards: EventDescriptor
+    private let isCompletionTold = Atomic<Bool>(false)
     private let stop: EventDescriptor
 
     init(_ state: consuming sending MemoryState, stop: EventDescriptor) throws(SystemCallError) {
@@ -42,14 +44,32 @@ final class LazyMemory: Sendable {
     }
 
     /// Runs `body` alone; who streams lets a fault go first.
+    ///
+    /// Whatever it does may be the last thing that was owed (an install, a removal, the answer to a page that had come already): so this is
+    /// the only place that looks.
     func with<Result, Failure: Error>(
         _ urgency: Urgency,
         _ body: (inout MemoryState) throws(Failure) -> sending Result
     ) throws(Failure) -> sending Result {
+        var isComplete = false
+        defer { if isComplete { tellCompletion() } }
         switch urgency {
-        case .fault: try state.withUrgentLock(body)
-        case .stream: try state.withBackgroundLock(body)
+        case .fault:
+            return try state.withUrgentLock { state throws(Failure) in
+                defer { isComplete = state.isComplete }
+                return try body(&state)
+            }
+        case .stream:
+            return try state.withBackgroundLock { state throws(Failure) in
+                defer { isComplete = state.isComplete }
+                return try body(&state)
+            }
         }
+    }
+
+    private func tellCompletion() {
+        guard !isCompletionTold.exchange(true, ordering: .relaxed) else { return }
+        completed.signal()
     }
 
     /// Lets a fault go first that waits for a CPU; for who streams, between two pieces of work.
@@ -126,21 +146,16 @@ final class LazyMemory: Sendable {
 
     /// Adds pages to the digest; the threads that waited for them run already.
     private func count(_ arrival: Arrival, _ first: FirstArrivals, _ digest: PageDigest, _ urgency: Urgency) {
-        let isComplete = with(urgency) { state in
-            state.counted(first, at: arrival.address, digest)
-            return state.isComplete
-        }
-        if isComplete { completed.signal() }
+        with(urgency) { $0.counted(first, at: arrival.address, digest) }
     }
 
     /// A part of the page map came.
     func mapArrived(_ runs: [PageRun], isLast: Bool) throws(LazyPagesError) {
-        let (isComplete, needsAttention) = try with(.stream) { state throws(LazyPagesError) in
+        let needsAttention = try with(.stream) { state throws(LazyPagesError) in
             try state.mapArrived(runs, isLast: isLast)
-            return (state.isComplete, state.needsAttention)
+            return state.needsAttention
         }
         if needsAttention { attention.signal() }
-        if isComplete { completed.signal() }
     }
 
     /// These pages have not changed since they were pre-copied.
@@ -166,17 +181,16 @@ final class LazyMemory: Sendable {
         if owesGuards { lateGuards.signal() }
     }
 
-    /// Changes guards; that may have been the last thing that was owed.
+    /// Changes guards.
     func settleGuards<Result>(
         _ body: (inout MemoryState) throws(SystemCallError) -> sending Result
     ) throws(SystemCallError) -> sending Result {
-        let (result, isComplete, needsAttention) = try with(.fault) { state throws(SystemCallError) in
+        let (result, needsAttention) = try with(.fault) { state throws(SystemCallError) in
             let result = try body(&state)
-            return (result, state.isComplete, state.needsAttention)
+            return (result, state.needsAttention)
         }
         // Faults that were read on the way are the fault thread's to ask for: the kernel does not tell them again.
         if needsAttention { attention.signal() }
-        if isComplete { completed.signal() }
         return result
     }
 

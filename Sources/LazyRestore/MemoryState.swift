@@ -120,7 +120,8 @@ struct MemoryState: ~Copyable {
 
     /// Whether every page is where it belongs and is counted.
     var isComplete: Bool {
-        books.isResident && books.hasAllPages && digest.count == books.mappedPages && objects?.removals.isEmpty != false
+        // First what is false until the last page is here.
+        digest.count == books.mappedPages && books.hasAllPages && books.isResident && objects?.removals.isEmpty != false
     }
 
     /// Whether faults wait for the kernel to be done with a change of the address space.

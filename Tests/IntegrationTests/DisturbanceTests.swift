@@ -142,8 +142,12 @@ struct DisturbanceTests {
                 restorer.end()
                 withExtendedLifetime(proxy) {}
             }
-            try wait(for: "an end of \(plan)", within: slowest) {
-                try server.pollForExit() != nil || restorer.pollForExit() != nil
+            do {
+                try wait(for: "an end", within: slowest) {
+                    try server.pollForExit() != nil || restorer.pollForExit() != nil
+                }
+            } catch {
+                throw TestFailure("\(error); \(server.report()); \(restorer.report())")
             }
             var ending = Ending.moved
             // Turned away before anything had happened, or the page server is about to undo: the next destination comes.
