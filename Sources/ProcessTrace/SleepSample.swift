@@ -30,10 +30,11 @@ struct SleepSample {
         return sample
     }
 
-    /// Deadlines of the timers that have been set and are not any more.
-    func endedTimers() -> [Int64] {
-        guard let timers, let now = try? KernelTimers.read() else { return [] }
-        return timers.vanished(in: now).map(\.deadline)
+    /// Deadlines of the timers that have been set and are not any more, of so many threads that slept, which were stopped at a moment of
+    /// CLOCK_MONOTONIC.
+    func endedTimers(of sleepers: Int, stoppedAt moment: Int64) -> [Int64] {
+        guard let gone = try? timers?.vanished(count: sleepers, before: moment) else { return [] }
+        return gone.map(\.deadline)
     }
 
     /// Whether calls with a time-out that is not absolute wait in the kernel function.

@@ -102,7 +102,8 @@ public final class StoppedProcess {
         }
         guard !sleepers.isEmpty else { return threads }
         let now = Int64(clamping: began.nanoseconds)
-        let deadlines = SleepDeadlines.match(sleepers.map(\.sleeper), timers: sample.endedTimers(), now: now)
+        let timers = sample.endedTimers(of: sleepers.count, stoppedAt: now)
+        let deadlines = SleepDeadlines.match(sleepers.map(\.sleeper), timers: timers, now: now)
         for (index, sleeper) in sleepers {
             threads[index].timeLeft = max(0, (deadlines[sleeper.tid] ?? sleeper.expected) - now)
         }

@@ -6,7 +6,9 @@ import Testing
 /// Moves in which something happens to what travels: cut off, delayed, carried twice or with another bit, at any place of any connection
 /// from the first byte of the handshake on.
 ///
-/// `THAW_DISTURBANCES=1` does everything at every record of TLS and as many times again at places chosen by a seed; `THAW_SEED` repeats one.
+/// `THAW_DISTURBANCES=1` does everything at the beginning of every message, and then what a seed chooses; `THAW_DISTURBANCES=2/4` the second
+/// quarter of that, beside others (much of the time nobody does anything: a message that seems longer than it is is waited for).
+/// `THAW_SEED` repeats one.
 @Suite(
     .serialized,
     .timeLimit(.minutes(180 * slowness)),
@@ -14,6 +16,11 @@ import Testing
 )
 struct DisturbanceTests {
     private static let isWhole = Machine.variable("THAW_DISTURBANCES") != nil
+    /// Which part of it, and of how many.
+    private static let part: (number: Int, count: Int) = {
+        let words = Machine.variable("THAW_DISTURBANCES")?.split(separator: "/").compactMap { Int($0) } ?? []
+        return words.count == 2 && words[0] > 0 && words[1] > 0 ? (words[0], words[1]) : (1, 1)
+    }()
     /// How long the suite may go on to look at further places when not all of them are asked for.
     private static let time = Duration.seconds(12)
 
@@ -37,7 +44,8 @@ struct DisturbanceTests {
     /// How much travels in one direction of a connection.
     private struct Extent {
         var bytes: UInt64
-        var records: UInt64
+        /// The records that begin one.
+        var messages: [UInt64]
     }
 
     /// How a move can end.
@@ -64,12 +72,12 @@ struct DisturbanceTests {
         ]
     }
 
-    /// Every action at every record.
+    /// Every action at every message.
     private static func sweep(_ extents: [[Extent]], _ random: inout SeededGenerator) -> [Plan] {
         var plans: [Plan] = []
         for kind in Kind.allCases {
             for direction in directions {
-                for record in 0..<extents[kind.rawValue][Int(direction.rawValue)].records {
+                for record in extents[kind.rawValue][Int(direction.rawValue)].messages {
                     plans += actions(&random).map {
                         Plan(action: $0, kind: kind, direction: direction, place: .record(record))
                     }
@@ -100,7 +108,7 @@ struct DisturbanceTests {
                 kind: kind,
                 direction: direction,
                 place: isRecord
-                    ? .record(UInt64.random(in: 0..<max(1, extent.records), using: &random))
+                    ? .record(extent.messages.randomElement(using: &random) ?? 0)
                     : .byte(UInt64.random(in: 0..<max(1, extent.bytes), using: &random))
             )
         }
@@ -121,7 +129,7 @@ struct DisturbanceTests {
                 directions.map {
                     Extent(
                         bytes: proxy.carried(by: kind.rawValue, $0),
-                        records: proxy.records(of: kind.rawValue, $0)
+                        messages: proxy.messages(of: kind.rawValue, $0)
                     )
                 }
             }
@@ -198,7 +206,10 @@ struct DisturbanceTests {
             ? Self.sweep(extents, &random) + Self.samples(200, extents, &random) : Self.samples(40, extents, &random)
         var endings: [Ending: Int] = [:]
         var slowest = (time: Duration.zero, plan: "")
+        var done = 0
         for (number, plan) in plans.enumerated() where Self.isWhole || ContinuousClock.now - began < Self.time {
+            guard number % Self.part.count == Self.part.number - 1 else { continue }
+            done += 1
             let start = ContinuousClock.now
             do {
                 endings[try Self.move(plan), default: 0] += 1
@@ -209,7 +220,7 @@ struct DisturbanceTests {
             if took > slowest.time { slowest = (took, "\(plan)") }
             if Self.isWhole, took > .seconds(5) { print("\(plan) took \(took)") }
         }
-        if Self.isWhole { print("seed \(seed), \(plans.count) moves: \(endings); slowest \(slowest)") }
+        if Self.isWhole { print("seed \(seed), \(done) of \(plans.count) moves: \(endings); slowest \(slowest)") }
     }
 
     /// The detector: something that is carried twice or changed is not taken for what was sent.

@@ -53,7 +53,7 @@ struct UrgentLockTests {
     }
 
     @Test func whoHasChosenAPolicyKeepsIt() throws {
-        let lock = UrgentLock(())
+        let lock = UrgentLock(UInt8(0))
         let isInside = try EventDescriptor()
         let mayLeave = try EventDescriptor()
         let seen = Lock<[SchedulingAttributes?]>([])

@@ -96,7 +96,12 @@ struct StoppedProcessTests {
                 isOver.set()
                 for thread in threads { thread.wait() }
             }
-            for _ in 0..<400 { #expect(known.isSubset(of: try KernelTimers.read().entries)) }
+            for _ in 0..<400 {
+                let timers = try KernelTimers.read()
+                #expect(known.isSubset(of: timers.entries))
+                let gone = try timers.vanished(count: 0, before: Int64(MonotonicTime.now.nanoseconds))
+                #expect(known.isDisjoint(with: gone))
+            }
         }
     }
 

@@ -16,7 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_CONNECTIONS = 256, MOST_RULES = 64, ROOM = 64 << 10, RECORD_HEADER = 5, LONGEST_WAIT = 1 << 30 };
+enum {
+    MOST_CONNECTIONS = 256,
+    MOST_RULES = 64,
+    ROOM = 64 << 10,
+    RECORD_HEADER = 5,
+    FULL_RECORD = (16 << 10) + 1 + 16, // with what TLS 1.3 adds
+    MOST_MESSAGES = 4096,
+    LONGEST_WAIT = 1 << 30,
+};
 
 // One direction of a connection: bytes that were read from `from` and not yet written to `to`.
 struct lane {
@@ -24,6 +32,9 @@ struct lane {
     unsigned long long carried; // bytes that have been let through
     unsigned long long records; // records of TLS that have begun to be
     size_t record_left;         // bytes until the next one begins
+    bool message_goes_on;       // the record before was a full one
+    int message_count;
+    unsigned long long messages[MOST_MESSAGES]; // the numbers of records that begin one
     size_t header_count;        // bytes of `header` that have been let through
     unsigned char header[RECORD_HEADER];
     size_t start, end;
@@ -118,13 +129,17 @@ static void follow(struct lane *lane, const unsigned char *bytes, size_t count) 
             count -= step;
             continue;
         }
-        if (lane->header_count == 0)
+        if (lane->header_count == 0) {
+            if (!lane->message_goes_on && lane->message_count < MOST_MESSAGES)
+                lane->messages[lane->message_count++] = lane->records;
             lane->records++;
+        }
         lane->header[lane->header_count++] = *bytes++;
         count--;
         if (lane->header_count == RECORD_HEADER) {
             lane->header_count = 0;
             lane->record_left = (size_t)lane->header[3] << 8 | lane->header[4];
+            lane->message_goes_on = lane->record_left >= FULL_RECORD;
         }
     }
 }
@@ -387,9 +402,14 @@ unsigned long long ctest_proxy_carried(struct ctest_proxy *proxy, int connection
     return carried;
 }
 
-unsigned long long ctest_proxy_records(struct ctest_proxy *proxy, int connection, int direction) {
+int ctest_proxy_messages(struct ctest_proxy *proxy, int connection, int direction, unsigned long long *numbers, int room) {
     pthread_mutex_lock(&proxy->lock);
-    unsigned long long records = connection < proxy->accepted ? proxy->connections[connection]->lanes[direction].records : 0;
+    int count = 0;
+    if (connection < proxy->accepted) {
+        const struct lane *lane = &proxy->connections[connection]->lanes[direction];
+        for (; count < lane->message_count && count < room; count++)
+            numbers[count] = lane->messages[count];
+    }
     pthread_mutex_unlock(&proxy->lock);
-    return records;
+    return count;
 }

@@ -158,10 +158,19 @@ public final class CuttingProxy: Sendable {
         Int(unsafe ctest_proxy_look(proxy).fired)
     }
 
-    /// Records of TLS of one connection.
-    public func records(of connection: Int, _ direction: Direction) -> UInt64 {
-        // SAFETY: as above.
-        unsafe ctest_proxy_records(proxy, Int32(connection), direction.rawValue)
+    /// The numbers of those records of one connection that begin a message: a longer one is several records, all but the last one full.
+    public func messages(of connection: Int, _ direction: Direction) -> [UInt64] {
+        unsafe Array(unsafeUninitializedCapacity: 4096) { room, count in
+            // SAFETY: as above; there is room for so many.
+            let found = unsafe ctest_proxy_messages(
+                proxy,
+                Int32(connection),
+                direction.rawValue,
+                room.baseAddress!,
+                Int32(room.count)
+            )
+            count = Int(found)
+        }
     }
 
     /// Bytes of one connection.

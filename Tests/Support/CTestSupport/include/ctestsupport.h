@@ -93,7 +93,8 @@ void ctest_proxy_add(struct ctest_proxy *proxy, struct ctest_proxy_rule rule);
 struct ctest_proxy_state ctest_proxy_look(struct ctest_proxy *proxy);
 /// Bytes of one connection in one direction.
 unsigned long long ctest_proxy_carried(struct ctest_proxy *proxy, int connection, int direction);
-/// Records of TLS that have begun on one connection in one direction.
-unsigned long long ctest_proxy_records(struct ctest_proxy *proxy, int connection, int direction);
+/// The numbers of those records of one connection in one direction that begin what was written at once: those that follow one that is not
+/// full. At most `room` of them; returns how many.
+int ctest_proxy_messages(struct ctest_proxy *proxy, int connection, int direction, unsigned long long *numbers, int room);
 
 #pragma clang assume_nonnull end
