@@ -40,7 +40,10 @@ struct BulkThread {
     /// Installs until the session stops or the connection ends.
     private func run(_ channel: FrameChannel) {
         defer { shared.ended(channel) }
-        channel.connection.afterRecord = { [memory] in memory.makeWay() }
+        channel.connection.afterRecord = { [memory, shared] in
+            shared.streamRecords.add(1, ordering: .relaxed)
+            memory.makeWay()
+        }
         do {
             while true {
                 switch try channel.receive(until: .never) {

@@ -31,6 +31,7 @@ extension DestinationConversation {
     /// The same, of a process that runs already.
     func serveToTheEnd() -> Outcome {
         var progress = Deadline.after(Self.progressInterval)
+        streamSeen.at = .now
         while !isOver {
             do throws(ChannelError) {
                 try handle(try loop.next(until: nextDeadline(progress)))
@@ -45,9 +46,23 @@ extension DestinationConversation {
             if farewell.hasPassed { waitedLongEnough() }
             if lossLimit.hasPassed { sourceStaysLost() }
             lookAtJournal()
+            if nextPing.hasPassed { lookAtStream() }
             lookForSignOfLife()
         }
         return outcome()
+    }
+
+    /// Finds a stream that stands still, whatever else is heard of the source.
+    private func lookAtStream() {
+        let records = shared.streamRecords.load(ordering: .relaxed)
+        guard records == streamSeen.records, !isLost, let memory else {
+            streamSeen = (records, .now)
+            return
+        }
+        guard streamSeen.at.elapsed > options.pageTimeouts.streamed else { return }
+        streamSeen.at = .now
+        guard memory.with(.stream, { !$0.books.hasAllPages }) else { return }
+        shared.lost(Loss(of: "bulk", ChannelError.timedOut), of: generation)
     }
 
     private func nextDeadline(_ progress: Deadline) -> Deadline {

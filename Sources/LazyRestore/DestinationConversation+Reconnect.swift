@@ -157,6 +157,7 @@ extension DestinationConversation {
         }
         isLost = false
         lossEnded()
+        streamSeen.at = .now
         statistics.reconnects += 1
         report(.resumed)
         FaultPoint.hit(.destinationResumed)

@@ -63,6 +63,8 @@ final class DestinationConversation {
     var isGrantUnknown = false
     /// When the source is to show that it lives.
     var nextPing = Deadline.immediate
+    /// What the stream had brought when it was looked at last, and when that was new.
+    var streamSeen = (records: UInt64(0), at: MonotonicTime.now)
     /// When the policy on a lost source takes effect, and whether it has stopped the process.
     var lossLimit = Deadline.never
     var isStoppedForLoss = false
@@ -403,6 +405,7 @@ extension DestinationConversation {
             guardian: guardian,
             channel: fault,
             spin: Spin.time(asked: options.spin, cpus: shared.affinity?.cpus.count ?? 1),
+            patience: options.pageTimeouts.asked,
             logger: logger
         )
         for (space, descriptor) in userfaultfds { try thread.watch(descriptor, number: space.number) }

@@ -52,6 +52,11 @@ final class FaultThread {
         var isHeld = false
     }
 
+    /// When something has come over the connection, or when the first page was asked for since.
+    private var lastHeard = MonotonicTime.now
+    /// How long nothing may come that was asked for.
+    private let patience: Duration
+
     /// Most pages that are asked for at once so that an event can be read: a fault waits for no more than these.
     private static let pagesForEvent: UInt64 = 256
 
@@ -61,6 +66,7 @@ final class FaultThread {
         guardian: Guardian,
         channel: FrameChannel?,
         spin: Duration,
+        patience: Duration,
         logger: Logger
     ) throws(SystemCallError) {
         self.memory = memory
@@ -68,6 +74,7 @@ final class FaultThread {
         self.guardian = guardian
         self.channel = channel
         self.spin = Spin(spin)
+        self.patience = patience
         self.logger = logger
         poller = try Poller()
         outgoing = try TransferBuffer(capacity: FrameChannel.contentOffset)
@@ -148,6 +155,9 @@ final class FaultThread {
             if work.channel { try receiveAnswers(channel) }
             work = try waitForWork()
             if work.turn != .goOn { return work.turn }
+            guard openPages > 0 else { continue }
+            if work.channel { lastHeard = .now }
+            if lastHeard.elapsed > patience { throw ChannelError.timedOut }
         }
     }
 
@@ -177,8 +187,9 @@ final class FaultThread {
             if count > 0 { return count }
         }
         let looksAgain = holdsFaultsBack || objects?.isHeld == true
-        let looksAtStream: Deadline = awaitsStream ? .after(StreamWatch.patience) : .never
-        return try poller.wait(until: looksAgain ? .after(.milliseconds(1)) : looksAtStream)
+        guard !looksAgain else { return try poller.wait(until: .after(.milliseconds(1))) }
+        guard !awaitsStream else { return try poller.wait(until: .after(StreamWatch.patience)) }
+        return try poller.wait(until: openPages > 0 ? .after(patience) : .never)
     }
 
     /// Reads events and faults, answers what can be answered here, takes the requests.
@@ -232,6 +243,7 @@ final class FaultThread {
                 )
             }
             guard sent > 0 else { return try waitForRoom(true, of: channel) }
+            if openPages == 0 { lastHeard = .now }
             for request in requests[nextRequest..<nextRequest + sent] { openPages += UInt64(request.count) }
             requestNumber += UInt64(sent)
             nextRequest += sent

@@ -64,6 +64,11 @@ public struct RestoreOptions: Sendable {
     public var connectTimeout = Duration.seconds(10)
     /// How long the page server may take to freeze the process, and each answer after that.
     public var answerTimeout = Duration.seconds(60)
+    /// How long a page that was asked for may take, and how long the stream may bring nothing while pages are missing.
+    ///
+    /// Then the connection counts as broken whatever else is heard of the source: a bit that changes on the way can make what comes a part
+    /// of a record of TLS that never ends. A source that lists the pages of a terabyte is silent for some ten seconds.
+    public var pageTimeouts = (asked: Duration.seconds(30), streamed: Duration.seconds(60))
     /// What becomes of the process when its source stays lost.
     public var onSourceLoss = SourceLossPolicy.wait
     /// How long the source may be lost before that.

@@ -40,6 +40,8 @@ final class RestoreShared: Sendable {
     let streams: ActivityCount
     /// Pages received, bytes of them, faults: for the progress line.
     let bytesReceived = Atomic<UInt64>(0)
+    /// Records of TLS that have come by the stream: whether it stands still.
+    let streamRecords = Atomic<UInt64>(0)
 
     /// Where threads of this program may run.
     ///

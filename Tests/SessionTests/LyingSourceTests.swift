@@ -73,6 +73,29 @@ struct LyingSourceTests {
         }
     }
 
+    /// Neither connection has ended, and the source takes what it has sent for sent.
+    @Test(arguments: [FrameKind.pages, .pageRun]) func whatNeverComesIsAskedForAgain(_ kind: FrameKind) throws {
+        let withheld = Lock(0)
+        try move { _, sent, bytes in
+            guard sent == kind, withheld.withLock({ $0 == 0 }) else { return bytes }
+            withheld.withLock { $0 += 1 }
+            return []
+        } check: { move in
+            // A thread that needs what the stream owes would ask for it.
+            if kind == .pageRun {
+                try move.destination.events.wait(for: "every page") { if case .complete = $0 { true } else { false } }
+            }
+            try move.letItWork()
+            let (outcome, statistics) = try move.destination.outcome()
+            #expect(withheld.withLock { $0 } == 1, "no such frame")
+            #expect(move.lines() == ["ready", "right"])
+            #expect(outcome == Outcome(exitStatus: 5))
+            #expect(statistics.result == "complete")
+            #expect(statistics.reconnects == 1)
+            #expect(try move.server.outcome().outcome == Outcome())
+        }
+    }
+
     /// Every kind of frame that says what is in its pages.
     @Test(arguments: FrameKind.allCases.filter(\.statesContents)) func nobodyGetsPagesOfAnotherDigest(_ kind: FrameKind)
         throws
@@ -341,7 +364,10 @@ extension LyingSourceTests {
             let server = try ServerUnderTest(source: source, pid: victim.pid) { $0.hold = .seconds(1) }
             let liar = try LyingSource(infrontOf: server.port, lie)
             defer { #expect(throws: Never.self) { try liar.end() } }
-            let destination = try DestinationUnderTest(port: liar.port) { if !preCopy { $0.preCopyRounds = 0 } }
+            let destination = try DestinationUnderTest(port: liar.port) { options in
+                if !preCopy { options.preCopyRounds = 0 }
+                options.pageTimeouts = (.seconds(2), .seconds(4))
+            }
             try check(Move(victim: victim, folder: folder, server: server, destination: destination))
         }
     }
