@@ -206,14 +206,16 @@ extension Report {
             "source CPU",
             "destination CPU"
         )
-        var several = Move.Request(arguments: ["\(mebibytes)", "1", "gap"])
+        // Asleep, since nothing of the floor keeps a CPU busy besides its stream.
+        let one = Move.Request(arguments: ["\(mebibytes)", "1", "gap", "asleep"])
+        var several = one
         several.options += ["--streams", "4"]
         var runs: [(floor: JSONValue, plain: JSONValue, thaw: Move, several: Move)] = []
         for _ in 0..<plan.repetitions {
             runs.append(
                 (
                     try measureFloor(["bulk", pages]), try measureFloor(["bulk", pages, "tcp"]),
-                    try Move(.init(arguments: ["\(mebibytes)", "1", "gap"])), try Move(several)
+                    try Move(one), try Move(several)
                 )
             )
         }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The longest time between two readings of the clock: the pause as the process itself sees it.
+#define _GNU_SOURCE
 #include "victim.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static const uint64_t TEBIBYTE = UINT64_C(1) << 40;
 
@@ -24,9 +26,10 @@ int reserve(long tebibytes) {
     return 0;
 }
 
-int measure_gap(void) {
+int measure_gap(int sleeps) {
     uint64_t last = now(), gap = 0;
     while (!asked_to_end) {
+        if (sleeps) usleep(10000);
         uint64_t moment = now();
         if (moment - last > gap) gap = moment - last;
         last = moment;

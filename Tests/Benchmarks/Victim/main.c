@@ -2,9 +2,9 @@
 //
 // What the benchmarks move: a given amount of memory, a given number of threads, and one thread that measures.
 //
-//   BenchmarkVictim MIB THREADS gap [TIB|shared|sparse]
+//   BenchmarkVictim MIB THREADS gap [TIB|shared|sparse|asleep]
 //                                       the longest time between two instructions, until SIGUSR1, with so much address space besides,
-//                                       or with shared memory, or with one page of 64
+//                                       or with shared memory, or with one page of 64, or with a hundredth of a second of sleep in between
 //   BenchmarkVictim MIB THREADS touch [scattered|clustered|sequential|strided [TOUCHERS [told]]]
 //                                       once it finds itself in another pid namespace (told: and gets SIGUSR2 there): the wait for
 //                                       each page
@@ -98,7 +98,7 @@ static uint64_t *map(uint64_t size, int is_shared) {
 }
 
 static int usage(const char *name) {
-    fprintf(stderr, "usage: %s MIB THREADS gap [TIB|shared|sparse]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
+    fprintf(stderr, "usage: %s MIB THREADS gap [TIB|shared|sparse|asleep]|touch [ORDER [TOUCHERS [told]]]|write RATE random|walk page|word small|huge [PLANT]\n", name);
     return 64;
 }
 
@@ -112,6 +112,7 @@ int main(int argc, char **argv) {
     }
     pages = strtoull(argv[1], NULL, 10) * 256;
     int has_kind = !writes && !touches && argc == 5, is_shared = has_kind && strcmp(argv[4], "shared") == 0;
+    int sleeps = has_kind && strcmp(argv[4], "asleep") == 0;
     if (has_kind && strcmp(argv[4], "sparse") == 0) stride = 64;
     memory = map(pages * PAGE, is_shared);
     struct sigaction action = {.sa_handler = note};
@@ -122,12 +123,12 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (writes) return measure_writes(argv + 4);
-    if (has_kind && !is_shared && stride == 1 && reserve(strtol(argv[4], NULL, 10)) < 0) {
+    if (has_kind && !is_shared && !sleeps && stride == 1 && reserve(strtol(argv[4], NULL, 10)) < 0) {
         perror("mmap");
         return 2;
     }
     fill();
     puts("ready");
     fflush(stdout);
-    return strcmp(mode, "gap") == 0 ? measure_gap() : measure_touches(start, order, touchers, argc == 7);
+    return strcmp(mode, "gap") == 0 ? measure_gap(sleeps) : measure_touches(start, order, touchers, argc == 7);
 }

@@ -29,7 +29,7 @@ void fill(void);
 uint64_t first_word(uint64_t page);
 
 // Modes; they return the exit status.
-int measure_gap(void);
+int measure_gap(int sleeps);
 
 // Address space that is hardly used. Returns 0, or -1.
 int reserve(long tebibytes);
