@@ -24,6 +24,9 @@ extension LazyPages {
         return missing
     }
 
+    /// Whether the source has to send anything: pages that were pre-copied and are right come without it.
+    public var needsSource: Bool { missingPages(withoutLocal: true)?.isEmpty != true }
+
     /// Forgets the pieces of a page map that has not come whole: it comes again from its beginning.
     ///
     /// - Returns: the pages that are there.

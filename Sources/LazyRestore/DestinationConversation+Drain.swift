@@ -61,7 +61,7 @@ extension DestinationConversation {
         }
         guard streamSeen.at.elapsed > options.pageTimeouts.streamed else { return }
         streamSeen.at = .now
-        guard memory.with(.stream, { !$0.books.hasAllPages }) else { return }
+        guard memory.with(.stream, { $0.books.needsSource }) else { return }
         shared.lost(Loss(of: "bulk", ChannelError.timedOut), of: generation)
     }
 

@@ -34,6 +34,8 @@ struct ResumeTests {
         try books.pageMapArrived([Self.run(0x100, 4)])
         try Self.install(Arrival(address: Self.address(0x101), count: 2, content: .data), in: &books)
         #expect(books.missingPages(withoutLocal: true) == nil)
+        let needsSource = books.needsSource
+        #expect(needsSource)
         #expect(books.forgetPartialMap() == Self.pages(0x101..<0x103))
         #expect(books.mappedPages == 0)
         try books.pageMapArrived([Self.run(0x101, 8)])
@@ -51,6 +53,24 @@ struct ResumeTests {
         var rest = Self.pages(0x100..<0x110)
         rest.remove(0x104..<0x108)
         #expect(books.missingPages(withoutLocal: true) == rest)
+        let needsSource = books.needsSource
+        #expect(needsSource)
+    }
+
+    /// However long installing what was pre-copied takes, the source need not say anything meanwhile.
+    @Test func whatIsHereNeedsNoSource() throws {
+        var books = Self.books()
+        try books.pageMapArrived([Self.run(0x100, 4)])
+        try books.pageMapCompleted()
+        try books.preCopyMapArrived([Self.run(0x100, 2)])
+        try Self.install(Arrival(address: Self.address(0x102), count: 1, content: .data), in: &books)
+        let needsSource = books.needsSource
+        #expect(needsSource)
+        try Self.install(Arrival(address: Self.address(0x103), count: 1, content: .data), in: &books)
+        let stillNeedsSource = books.needsSource
+        #expect(!stillNeedsSource)
+        let hasAllPages = books.hasAllPages
+        #expect(!hasAllPages)
     }
 
     /// A page may have come and not be where it belongs: another address space, or an install that was cut off.

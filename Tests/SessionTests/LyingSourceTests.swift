@@ -63,13 +63,8 @@ struct LyingSourceTests {
         let changes = Lock(0)
         try move(change.once(changes)) { move in
             try move.letItWork()
-            let (outcome, statistics) = try move.destination.outcome()
+            try move.endsRight(reconnects: 1)
             #expect(changes.withLock { $0 } == 1, "no such frame")
-            #expect(move.lines() == ["ready", "right"])
-            #expect(outcome == Outcome(exitStatus: 5))
-            #expect(statistics.result == "complete")
-            #expect(statistics.reconnects == 1, "found before it was installed")
-            #expect(try move.server.outcome().outcome == Outcome())
         }
     }
 
@@ -86,13 +81,8 @@ struct LyingSourceTests {
                 try move.destination.events.wait(for: "every page") { if case .complete = $0 { true } else { false } }
             }
             try move.letItWork()
-            let (outcome, statistics) = try move.destination.outcome()
+            try move.endsRight(reconnects: 1)
             #expect(withheld.withLock { $0 } == 1, "no such frame")
-            #expect(move.lines() == ["ready", "right"])
-            #expect(outcome == Outcome(exitStatus: 5))
-            #expect(statistics.result == "complete")
-            #expect(statistics.reconnects == 1)
-            #expect(try move.server.outcome().outcome == Outcome())
         }
     }
 
@@ -314,6 +304,16 @@ extension LyingSourceTests {
         func letItWork() throws {
             try destination.events.wait(for: "running") { if case .running = $0 { true } else { false } }
             try writeFile(folder.file("go"), "")
+        }
+
+        /// The process ends at the destination with every byte right, after so many losses, and nothing is left at the source.
+        func endsRight(reconnects: Int) throws {
+            let (outcome, statistics) = try destination.outcome()
+            #expect(lines() == ["ready", "right"])
+            #expect(outcome == Outcome(exitStatus: 5))
+            #expect(statistics.result == "complete")
+            #expect(statistics.reconnects == reconnects, "found before it was installed")
+            #expect(try server.outcome().outcome == Outcome())
         }
 
         /// The session ends without COMPLETE; what is left of the copy goes, and the process at the source is all right.
