@@ -37,17 +37,21 @@ extension WriteProtectRounds {
     }
 
     /// Arms what was written, or all that is there, and reports it.
+    ///
+    /// - Parameter failed: receives what could not be armed, because mappings were replaced meanwhile. A part of it may be as it was and
+    ///   have marks from before, so it has to be looked at as new.
     func arm(
         _ piece: ArmingPiece,
         _ content: MappingContent,
         in mappings: TrackedMappings,
-        _ round: inout TrackerRound
+        _ round: inout TrackerRound,
+        _ failed: inout MovedRanges
     ) throws(TrackingError) {
         if piece.isFresh { round.dropped.formUnion(reported, in: piece.pages) }
         let query = piece.isFresh ? queries.data(content) : queries.writtenData(content)
         switch arming {
-        case .ioctl: try armByCall(piece, query, in: mappings, &round)
-        case .scan where piece.isFresh: try armFresh(piece, content, &round)
+        case .ioctl: try armByCall(piece, query, in: mappings, &round, &failed)
+        case .scan where piece.isFresh: try armFresh(piece, content, &round, &failed)
         case .scan: _ = try armByScan(piece, content, query, &round)
         }
     }
@@ -58,7 +62,8 @@ extension WriteProtectRounds {
     private func armFresh(
         _ piece: ArmingPiece,
         _ content: MappingContent,
-        _ round: inout TrackerRound
+        _ round: inout TrackerRound,
+        _ failed: inout MovedRanges
     ) throws(TrackingError) {
         let query = queries.data(content)
         let marked = try armByScan(piece, content, query, &round)
@@ -68,8 +73,8 @@ extension WriteProtectRounds {
             if try setMarks(AddressRange(pageNumbers: run), armed: false) {
                 try scan(run, query.arming(checking: false)) { _, _ in }
             } else {
-                // Not registered any more: found as new in the next round.
                 round.written.remove(run)
+                failed.insert(AddressRange(pageNumbers: run))
             }
         }
     }
@@ -102,7 +107,8 @@ extension WriteProtectRounds {
         _ piece: ArmingPiece,
         _ query: PageQuery,
         in mappings: TrackedMappings,
-        _ round: inout TrackerRound
+        _ round: inout TrackerRound,
+        _ failed: inout MovedRanges
     ) throws(TrackingError) {
         var found = PageSet()
         try scan(piece.pages, query) { pages, _ in found.insert(pages) }
@@ -114,8 +120,8 @@ extension WriteProtectRounds {
                 if try setMarks(AddressRange(pageNumbers: run), armed: true) {
                     round.written.insert(run)
                 } else {
-                    // Replaced meanwhile: found written in the next round.
                     round.dropped.formUnion(reported, in: run)
+                    failed.insert(AddressRange(pageNumbers: run))
                 }
             }
         }

@@ -31,14 +31,11 @@ extension WriteProtectRounds {
         in mappings: TrackedMappings,
         _ round: inout TrackerRound
     ) throws(TrackingError) {
-        switch arming {
-        case .scan: try collectUnregistered(span, &round)
-        case .ioctl:
-            for index in span.members where moved.intersects(mappings.list[index].range) {
-                let pages = mappings.list[index].range.pageNumbers
-                round.dropped.formUnion(reported, in: pages)
-                try scan(pages, queries.data(span.content)) { pages, _ in round.written.insert(pages) }
-            }
+        if case .scan = arming { try collectUnregistered(span, &round) }
+        for index in span.members where doubtful.intersects(mappings.list[index].range) {
+            let pages = mappings.list[index].range.pageNumbers
+            round.dropped.formUnion(reported, in: pages)
+            try scan(pages, queries.data(span.content)) { pages, _ in round.written.insert(pages) }
         }
     }
 

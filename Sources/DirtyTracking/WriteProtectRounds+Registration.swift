@@ -30,16 +30,16 @@ extension WriteProtectRounds {
     ///
     /// - Throws: ``TrackingError`` with code `refused` when another userfaultfd has one of the mappings.
     func register(_ span: MappingSpan, of mappings: TrackedMappings) throws(TrackingError) -> SortedMembers {
+        // Where faults are delivered, moves are as well, and take nothing away.
+        let touched = Set(span.members.filter { doubtful.intersects(mappings.list[$0].range) })
         switch arming {
         case .scan:
             let unregistered = try unregisteredMembers(of: span, in: mappings)
             var others: Set<Int> = []
             for index in unregistered where try !registers(mappings.list[index].range) { others.insert(index) }
             try meetOthers(in: span, of: mappings, without: unregistered)
-            return SortedMembers(fresh: isNew ? Set(span.members) : unregistered, others: others)
+            return SortedMembers(fresh: isNew ? Set(span.members) : unregistered.union(touched), others: others)
         case .ioctl:
-            // Moves are delivered, and take nothing away.
-            let touched = Set(span.members.filter { moved.intersects(mappings.list[$0].range) })
             let others = try registerWhole(span, of: mappings)
             return SortedMembers(fresh: isNew ? Set(span.members) : touched, others: others)
         }

@@ -37,8 +37,9 @@ struct WriteProtectRounds: ~Copyable {
     private var books = TrackerBooks()
     /// Mappings that were registered, as they were then.
     private(set) var known = TrackedMappings()
-    /// What has moved since the last round, where moved pages keep their marks.
-    private(set) var moved = MovedRanges()
+    /// Ranges whose marks say nothing: what has moved since the last round, where moved pages keep them, and what could not be armed
+    /// in the last round.
+    private(set) var doubtful = MovedRanges()
 
     init(
         pid: Int32,
@@ -111,14 +112,15 @@ struct WriteProtectRounds: ~Copyable {
     }
 
     private mutating func roundOnce() throws(TrackingError) -> TrackerRound {
-        if let resolver { moved.formUnion(resolver.takeMoved()) }
+        if let resolver { doubtful.formUnion(resolver.takeMoved()) }
         let current = try readMappings()
         var round = TrackerRound()
+        var failed = MovedRanges()
         round.dropped = books.replaced(in: current)
         for span in current.spans {
             let sorted = try register(span, of: current)
             for piece in pieces(of: span, in: current, sorted) {
-                try arm(piece, span.content, in: current, &round)
+                try arm(piece, span.content, in: current, &round, &failed)
             }
             for index in sorted.others { round.dropped.formUnion(reported, in: current.list[index].range.pageNumbers) }
             try findLost(in: span, &round)
@@ -126,7 +128,7 @@ struct WriteProtectRounds: ~Copyable {
         try checkAlive()
         books.enter(&round, current)
         known = current
-        moved = MovedRanges()
+        doubtful = failed
         return round
     }
 
@@ -134,7 +136,7 @@ struct WriteProtectRounds: ~Copyable {
     mutating func finalRound(_ entries: [MapEntry]?) throws(TrackingError) -> TrackerRound {
         let began = MonotonicTime.now
         // Kept, should the process run on and another round come.
-        if let resolver { moved.formUnion(resolver.takeMoved()) }
+        if let resolver { doubtful.formUnion(resolver.takeMoved()) }
         let current =
             if let entries {
                 TrackedMappings(entries, scope: scope, joinsGaps: view.skipsGaps)

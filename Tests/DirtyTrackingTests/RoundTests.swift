@@ -135,6 +135,38 @@ struct RoundTests {
         #expect(Set(look.dropped.places(in: target)).isSubset(of: 16..<48))
     }
 
+    /// A mapping that has moved is taken apart just while it is armed: what could not be armed must be said by the next look, though its
+    /// pages have kept their marks.
+    @Test(arguments: TrackingWay.allCases)
+    func aMovedMappingThatIsTakenApartMeanwhileIsSaid(way: TrackingWay) throws {
+        let victim = try TrackedVictim()
+        let (source, target) = (try victim.region(512), try victim.region(512))
+        let tracker = try victim.begin(way)
+        var copies = PageSet()
+        func enter(_ round: TrackerRound) {
+            copies.subtract(round.dropped)
+            copies.formUnion(round.written)
+        }
+        for turn in 0..<40 {
+            try victim.order("map-at", source.start, 512, 0)
+            try victim.fill(source, 1)
+            enter(try tracker.round())
+            try victim.order("move", source.start, 512, target.start)
+            // Later each time, until it is too late.
+            let wait = Array(repeating: ("peek", [target.start]), count: 80 * turn)
+            let cuts = stride(from: UInt64(510), to: 8, by: -2).map { ("map-at", [target.page($0), 1, 0]) }
+            try victim.tell(wait + cuts)
+            enter(try tracker.round())
+            for _ in wait + cuts { _ = try victim.answer() }
+            let last = try victim.stopped { try tracker.finalRound() }
+            var told = copies
+            told.subtract(last.dropped)
+            told.formUnion(last.written)
+            let missing = (0..<UInt64(8)).filter { !told.places(in: target).contains($0) }
+            #expect(missing.isEmpty, "turn \(turn): nothing is said of pages \(missing)")
+        }
+    }
+
     /// Linux 6.18 takes the registration of a mapping away that a moved one is merged with, and leaves the marks of its pages.
     @Test(arguments: TrackingWay.allCases, [0, 1, 2])
     func aMappingThatAMovedOneIsMergedWithIsFollowed(way: TrackingWay, roundsBetween: Int) throws {

@@ -22,8 +22,15 @@ final class TrackedVictim {
 
     /// Sends a command.
     func tell(_ command: String, _ words: [UInt64]) throws {
-        let text = words.map { String($0, radix: 16) }
-        try process.input?.write(([command] + text).joined(separator: " ") + "\n")
+        try tell([(command, words)])
+    }
+
+    /// Sends commands at one go, so that they are carried out while the test does something else.
+    func tell(_ commands: [(String, [UInt64])]) throws {
+        let lines = commands.map { command, words in
+            ([command] + words.map { String($0, radix: 16) }).joined(separator: " ") + "\n"
+        }
+        try process.input?.write(lines.joined())
     }
 
     /// Sends a command and returns its answer.
