@@ -35,8 +35,8 @@ extension LazyPages {
     ///
     /// Enter it with ``pagesArrived(_:)`` and install it.
     public func nextLocalRun(from page: UInt64, limit: UInt64) -> Range<UInt64>? {
-        guard let run = local.nextRun(from: page) else { return nil }
+        guard let run = local.nextRun(from: page, limit: limit) else { return nil }
         let endOfBlock = (run.lowerBound | 511) + 1
-        return run.lowerBound..<min(run.upperBound, endOfBlock, run.lowerBound + limit)
+        return run.lowerBound..<min(run.upperBound, endOfBlock)
     }
 }

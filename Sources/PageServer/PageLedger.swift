@@ -256,10 +256,10 @@ final class PageLedger: Sendable {
     func claimRun(limit: UInt64) -> (pages: Range<UInt64>, isCounted: Bool)? {
         state.withBackgroundLock { state in
             let near = state.order.next(of: state.unsent)
-            guard let run = near ?? state.unsent.nextRun(from: state.cursor) ?? state.unsent.nextRun(from: 0) else {
-                return nil
-            }
-            var claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
+            guard
+                var claimed = near ?? state.unsent.nextRun(from: state.cursor, limit: limit)
+                    ?? state.unsent.nextRun(from: 0, limit: limit)
+            else { return nil }
             var isCounted = false
             if let counted = state.counted.nextRun(in: claimed) {
                 isCounted = counted.lowerBound == claimed.lowerBound
@@ -278,8 +278,7 @@ final class PageLedger: Sendable {
     /// counts now by ``wasThere(_:_:)``; nil when there is none left.
     func claimUncounted(limit: UInt64) -> Range<UInt64>? {
         state.withBackgroundLock { state in
-            guard let run = state.uncounted.nextRun(from: 0) else { return nil }
-            let claimed = run.lowerBound..<min(run.upperBound, run.lowerBound + limit)
+            guard let claimed = state.uncounted.nextRun(from: 0, limit: limit) else { return nil }
             state.uncounted.remove(claimed)
             state.openAnswers += 1
             return claimed

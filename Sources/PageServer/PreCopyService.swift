@@ -119,8 +119,7 @@ struct PreCopyService {
     ) throws -> UInt64 {
         var count: UInt64 = 0
         var position: UInt64 = 0
-        while let whole = written.nextRun(from: position) {
-            let run = whole.lowerBound..<min(whole.upperBound, whole.lowerBound + UInt64(PageProtocol.maximumPages))
+        while let run = written.nextRun(from: position, limit: UInt64(PageProtocol.maximumPages)) {
             position = run.upperBound
             guard kept.count + UInt64(run.count) <= job.request.maximumPages else { return count }
             let mask = try reader.read(

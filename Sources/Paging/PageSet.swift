@@ -160,6 +160,15 @@ extension PageSet {
         return start..<endOfRun(from: start)
     }
 
+    /// The first pages of what ``nextRun(from:)`` returns, at most `limit` of them; costs no look at the rest.
+    ///
+    /// - Parameter limit: more than 0.
+    public func nextRun(from page: UInt64, limit: UInt64) -> Range<UInt64>? {
+        guard let start = firstPage(from: page) else { return nil }
+        let (end, overflows) = start.addingReportingOverflow(limit)
+        return start..<endOfRun(from: start, limit: overflows ? .max : end)
+    }
+
     /// As ``nextRun(from:)``, but only inside of `range`.
     public func nextRun(in range: Range<UInt64>) -> Range<UInt64>? {
         guard !range.isEmpty, let start = firstPage(from: range.lowerBound), start < range.upperBound else {

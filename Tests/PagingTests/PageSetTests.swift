@@ -46,6 +46,11 @@ struct PageSetTests {
         #expect(set.nextRun(in: 0..<512) == 510..<512)
         #expect(set.nextRun(in: 0..<510) == nil)
         #expect(set.nextRun(in: 5..<5) == nil)
+        #expect(set.nextRun(from: 0, limit: 1) == 510..<511)
+        #expect(set.nextRun(from: 511, limit: 64) == 511..<575)
+        #expect(set.nextRun(from: 0, limit: .max) == 510..<1026)
+        #expect(set.nextRun(from: 1000, limit: 64) == 1000..<1026)
+        #expect(set.nextRun(from: 1026, limit: 64) == nil)
     }
 
     @Test func emptyRangesChangeNothing() {
