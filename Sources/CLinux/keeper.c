@@ -115,6 +115,12 @@ static int append_all(struct header *header, const struct clinux_journal_record 
 
 int clinux_journal_append(void *journal, struct clinux_journal_record record) { return append_all(journal, &record, 1); }
 
+void clinux_journal_amend(void *journal, struct clinux_journal_record record) {
+    uint64_t *words = records(journal)[clinux_journal_count(journal) - 1].words;
+    for (size_t i = 4; i > 0; i--) __atomic_store_n(words + i, record.words[i], __ATOMIC_RELAXED);
+    __atomic_store_n(words, record.words[0], __ATOMIC_RELEASE);
+}
+
 // Makes records of the messages that are no page faults: those who wait for a page ask again when they are woken.
 static size_t enter_inbox(struct header *header, size_t count) {
     struct clinux_journal_record entered[INBOX_CAPACITY];

@@ -61,6 +61,12 @@ private struct ReplayedBooks: ~Copyable {
         case .step(let step, let added):
             try books.replay(step)
             digest.add(added)
+        case .pageMap(let runs): for run in runs { try books.replay(.pageMapArrived(run)) }
+        case .settledArrived(let space, let settled, let added):
+            try books.replay(.settled(space, settled))
+            let first = FirstArrivals(bits: UInt64.max >> (64 - settled.count))
+            try books.replay(.arrived(VirtualAddress(pageNumber: settled.first), first))
+            digest.add(added)
         case .poisoned: isPoisoned = true
         case .storedBlock(let block): blocks.append(block)
         case .preCopyMapCompleted: hasPreCopyMap = true

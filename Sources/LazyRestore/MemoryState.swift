@@ -375,7 +375,7 @@ extension MemoryState {
     /// A part of the page map came.
     mutating func mapArrived(_ runs: [PageRun], isLast: Bool) throws(LazyPagesError) {
         try books.pageMapArrived(runs)
-        if let journal { for run in runs { journal.note(.pageMapArrived(run)) } }
+        journal?.notePageMap(runs)
         guard isLast else { return }
         try books.pageMapCompleted()
         journal?.note(.pageMapCompleted)

@@ -14,6 +14,10 @@ struct RestoreJournal: Sendable {
         case pageMapArrived, pageMapCompleted, pageMapForgotten, guardsArrived, guardsInstalled, unmapConfirmed
         case spaceEnded, settled, arrived, poisoned, preCopyMapArrived, preCopyMapCompleted, storedBlock
         case objectModified
+        /// ``pageMapArrived`` of up to four short runs, each in a word of its own.
+        case pageMapPacked
+        /// ``settled`` and then ``arrived`` of the same pages, all of which came for the first time.
+        case settledArrived
         /// ``JournalRecord/keptDescriptor``.
         case objectMapping = 254
     }
@@ -30,6 +34,10 @@ struct RestoreJournal: Sendable {
         case event(UserfaultEvent, SpaceIdentifier)
         /// A step of the books; what arrived carries what it adds to the digest.
         case step(BooksStep, PageDigest)
+        /// A part of the page map.
+        case pageMap([PageRun])
+        /// Pages are settled in a space, all of which have come for the first time, and what they add to the digest.
+        case settledArrived(SpaceIdentifier, SettledPages, PageDigest)
         /// Pages may be marked as poisoned.
         case poisoned
         /// The next block of what was pre-copied, by its number at the source.
@@ -77,7 +85,28 @@ struct RestoreJournal: Sendable {
         )
     }
 
+    /// A part of the page map.
+    func notePageMap(_ runs: [PageRun]) {
+        var words: [UInt64] = []
+        func add() {
+            guard !words.isEmpty else { return }
+            words += Array(repeating: 0, count: 4 - words.count)
+            events.add(JournalRecord(kind: Kind.pageMapPacked.rawValue, words[0], words[1], words[2], words[3]))
+            words.removeAll(keepingCapacity: true)
+        }
+        for run in runs {
+            if let word = Self.packed(run) {
+                words.append(word)
+            } else {
+                events.add(Self.record(.pageMapArrived, run))
+            }
+            if words.count == 4 { add() }
+        }
+        add()
+    }
+
     func note(_ step: BooksStep, _ digest: PageDigest = PageDigest()) {
+        guard !amend(with: step, digest) else { return }
         let record: JournalRecord =
             switch step {
             case .pageMapArrived(let run): Self.record(.pageMapArrived, run)
@@ -100,6 +129,38 @@ struct RestoreJournal: Sendable {
                 )
             }
         events.add(record)
+    }
+
+    /// Whether it was enough to change the last record: that goes for most pages.
+    private func amend(with step: BooksStep, _ digest: PageDigest) -> Bool {
+        guard var last = events.latest, last.kind == Kind.settled.rawValue else { return false }
+        switch step {
+        case .settled(let space, let settled):
+            guard last.space == space.number, last.first + last.second == settled.first else { return false }
+            last.second += settled.count
+        case .arrived(let address, let first):
+            guard last.first == address.pageNumber, last.second == UInt64(first.count),
+                first.bits.trailingZeroBitCount == 0, (~first.bits).trailingZeroBitCount == first.count
+            else { return false }
+            last.kind = Kind.settledArrived.rawValue
+            (last.third, last.fourth) = digest.value
+        default: return false
+        }
+        events.amendLatest(last)
+        return true
+    }
+
+    /// The number of the first page above 20 bits of how many there are; nil for more, and for addresses that no process has.
+    private static func packed(_ run: PageRun) -> UInt64? {
+        let page = run.address.pageNumber
+        guard run.count < 1 << 20, page < 1 << 44 else { return nil }
+        return page << 20 | run.count
+    }
+
+    private static func unpacked(_ word: UInt64) -> PageRun? {
+        let count = word & (1 << 20 - 1)
+        guard count > 0 else { return nil }
+        return PageRun(address: VirtualAddress(pageNumber: word >> 20), count: count)
     }
 
     func notePoison() {
@@ -163,6 +224,12 @@ struct RestoreJournal: Sendable {
         case .spaceEnded: return .step(.spaceEnded(space), PageDigest())
         case .settled:
             return .step(.settled(space, SettledPages(first: record.first, count: record.second)), PageDigest())
+        case .pageMapPacked:
+            return .pageMap([record.first, record.second, record.third, record.fourth].compactMap(unpacked))
+        case .settledArrived:
+            let settled = SettledPages(first: record.first, count: record.second)
+            let digest = PageDigest(count: record.second, high: record.third, low: record.fourth)
+            return .settledArrived(space, settled, digest)
         case .arrived:
             let first = FirstArrivals(bits: record.second)
             let digest = PageDigest(count: UInt64(first.count), high: record.third, low: record.fourth)

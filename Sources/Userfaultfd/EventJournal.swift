@@ -94,6 +94,10 @@ public struct JournalRecord: Hashable, Sendable {
         self.third = third
         self.fourth = fourth
     }
+
+    fileprivate var raw: clinux_journal_record {
+        clinux_journal_record(words: (clinux_journal_first_word(kind, 0, space), first, second, third, fourth))
+    }
 }
 
 /// What was noted.
@@ -113,7 +117,7 @@ public enum JournalEntry: Hashable, Sendable {
 /// Records are added by one thread at a time; facts and phase are the business of one other thread.
 @safe
 public final class EventJournal: Sendable {
-    /// Bytes, of which only those that are written take memory: 26 million records.
+    /// Bytes, of which only those that are written take memory: 26 million records; most are of a whole frame of pages.
     public static let usualSize = 1 << 30
 
     private let size: Int
@@ -229,10 +233,27 @@ public final class EventJournal: Sendable {
     /// - Returns: false when there is no room; then nobody takes over any more.
     @discardableResult
     public func add(_ record: JournalRecord) -> Bool {
-        let first = clinux_journal_first_word(record.kind, 0, record.space)
-        let words = (first, record.first, record.second, record.third, record.fourth)
         // SAFETY: the C side checks the room.
-        return unsafe clinux_journal_append(base, clinux_journal_record(words: words)) == 0
+        unsafe clinux_journal_append(base, record.raw) == 0
+    }
+
+    /// The record that was added last; nil when that was a message, or when there is none.
+    public var latest: JournalRecord? {
+        let count = count
+        guard count > 0, case .record(let record) = self[count - 1] else { return nil }
+        return record
+    }
+
+    /// Changes the record that was added last, so that many small steps take little memory.
+    ///
+    /// Whoever takes over finds it as it was or as it is to be, as long as only one word differs, or besides the kind only words that mean
+    /// nothing in a record of the old kind.
+    ///
+    /// - Precondition: ``latest`` is not nil.
+    public func amendLatest(_ record: JournalRecord) {
+        precondition(latest != nil, "EventJournal: nothing to amend")
+        // SAFETY: there is such a record.
+        unsafe clinux_journal_amend(base, record.raw)
     }
 
     /// How many entries there are.

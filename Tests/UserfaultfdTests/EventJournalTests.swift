@@ -37,4 +37,17 @@ struct EventJournalTests {
         #expect(journal.count == 1)
         #expect(journal[0] == .record(record))
     }
+
+    @Test func onlyARecordThatWasAddedLastCanBeAmended() throws {
+        let journal = try EventJournal()
+        #expect(journal.latest == nil)
+        let (first, second) = (JournalRecord(kind: 3, space: 7, 1, 2), JournalRecord(kind: 4, 5))
+        journal.add(first)
+        journal.add(second)
+        #expect(journal.latest == second)
+        let amended = JournalRecord(kind: 9, space: 8, 5, 6, 7, 8)
+        journal.amendLatest(amended)
+        #expect(journal.latest == amended && journal.count == 2)
+        #expect(journal[0] == .record(first) && journal[1] == .record(amended))
+    }
 }

@@ -57,6 +57,10 @@ static inline uint64_t clinux_journal_first_word(uint8_t kind, uint32_t extra, u
     return (uint64_t)space << 32 | (uint64_t)(extra & 0xffffffu) << 8 | kind;
 }
 
+/// Changes the record that was added last, which must be there. Whoever is killed in this leaves it as it was or as it is to be when
+/// only one word differs, or besides the first word only words that mean nothing in a record of the old kind.
+void clinux_journal_amend(void *_Nonnull journal, struct clinux_journal_record record);
+
 /// Begins a journal in zeroed shared memory of `size` bytes.
 void clinux_journal_begin(void *_Nonnull journal, size_t size);
 /// Whether this is a journal of this program, of `size` bytes.
