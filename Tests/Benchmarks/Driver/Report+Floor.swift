@@ -3,7 +3,7 @@ internal import BenchmarkPictures
 internal import Reporting
 internal import TestSupport
 
-// What is measured next to the floor: one fault, many threads, and the stream.
+// What is measured next to the floor: one fault, many threads, and orders.
 extension Report {
     /// One line of the table of waits.
     private struct Wait {
@@ -192,53 +192,6 @@ extension Report {
             )
         }
         return .list(rows)
-    }
-
-    func measureBulk(_ plan: Plan) throws -> JSON {
-        let mebibytes = Self.floorMebibytes(plan)
-        let pages = "\(mebibytes * 256)"
-        // The first run touches memory that the machine may have to find first.
-        _ = try measureFloor(["bulk", pages])
-        let table = Table(
-            "The stream of \(mebibytes) MiB; CPU seconds for each GiB",
-            "                  ",
-            "MiB/s",
-            "source CPU",
-            "destination CPU"
-        )
-        // Asleep, since nothing of the floor keeps a CPU busy besides its stream.
-        let one = Move.Request(arguments: ["\(mebibytes)", "1", "gap", "asleep"])
-        var several = one
-        several.options += ["--streams", "4"]
-        var runs: [(floor: JSONValue, plain: JSONValue, thaw: Move, several: Move)] = []
-        for _ in 0..<plan.repetitions {
-            runs.append(
-                (
-                    try measureFloor(["bulk", pages]), try measureFloor(["bulk", pages, "tcp"]),
-                    try Move(one), try Move(several)
-                )
-            )
-        }
-        let floor = median(of: runs) { $0.floor["mebibytesPerSecond"]?.number ?? 0 }.floor
-        let plain = median(of: runs) { $0.plain["mebibytesPerSecond"]?.number ?? 0 }.plain
-        let thaw = median(of: runs) { $0.thaw.speed }.thaw
-        let four = median(of: runs) { $0.several.speed }.several
-        func row(_ name: String, _ figures: [Double]) -> JSON.Member {
-            table.row(name, decimal(figures[0], 0), decimal(figures[1], 2), decimal(figures[2], 2))
-            return .init(name, .list(figures.map(JSON.decimal)))
-        }
-        func figures(_ floor: JSONValue) -> [Double] {
-            ["mebibytesPerSecond", "sourceCPU", "destinationCPU"].map { floor[$0]?.number ?? 0 }
-        }
-        let gibibytes = Double(mebibytes) / 1024
-        return .object([
-            row("floor", figures(floor)), row("floor, without TLS", figures(plain)),
-            row("thaw", [thaw.speed, thaw.pageServer.seconds / gibibytes, thaw.restorer.seconds / gibibytes]),
-            row(
-                "thaw, 4 streams",
-                [four.speed, four.pageServer.seconds / gibibytes, four.restorer.seconds / gibibytes]
-            ),
-        ])
     }
 
     private static func floorMebibytes(_ plan: Plan) -> Int {
