@@ -40,8 +40,10 @@ struct BulkThread {
     /// Installs until the session stops or the connection ends.
     private func run(_ channel: FrameChannel) {
         defer { shared.ended(channel) }
-        channel.connection.afterRecord = { [memory, shared] in
+        let placement = shared.place(.stream)
+        channel.connection.afterRecord = { [memory, shared, placement] in
             shared.streamRecords.add(1, ordering: .relaxed)
+            placement?.follow(shared.pace)
             memory.makeWay()
         }
         do {

@@ -112,6 +112,7 @@ extension DestinationConversation {
         let facts = journal.facts
         guard let session = SessionIdentifier(bytes: facts.session) else { preconditionFailure("32 bytes are an id") }
         self.session = session
+        placeThreads(of: session)
         statistics.pid = facts.pid
         froze = facts.froze
         isStoppedForLoss = facts.isStopped

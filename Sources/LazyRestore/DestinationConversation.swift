@@ -147,6 +147,7 @@ extension DestinationConversation {
         if options.tracked { try Self.requireTracking() }
         let link = try PageServerLink(options, stop: shared.stop)
         let (control, session) = try link.open(.control)
+        placeThreads(of: session)
         try attach(control)
         FaultPoint.hit(.destinationGreeted)
         let (fault, _) = try link.open(.fault, session: session)
@@ -404,7 +405,7 @@ extension DestinationConversation {
             shared: shared,
             guardian: guardian,
             channel: fault,
-            spin: Spin.time(asked: options.spin, cpus: shared.affinity?.cpus.count ?? 1),
+            spin: spin,
             patience: options.pageTimeouts.asked,
             logger: logger
         )
@@ -413,6 +414,13 @@ extension DestinationConversation {
         handover.put(thread)
         try shared.start("uffd-\(statistics.pid)", urgency: .urgent) { handover.take()?.run() }
     }
+
+    /// Before any thread is started that serves pages.
+    func placeThreads(of session: SessionIdentifier) {
+        shared.placing.withLock { $0 = (session.bytes[0], spin) }
+    }
+
+    private var spin: Duration { Spin.time(asked: options.spin, cpus: shared.affinity?.cpus.count ?? 1) }
 
     /// `--eager`: nothing runs before every page is there.
     private func waitForEverything() throws(SessionFailure) {

@@ -52,6 +52,8 @@ final class FaultThread {
         var isHeld = false
     }
 
+    private var placement: ThreadPlacement?
+
     /// When something has come over the connection, or when the first page was asked for since.
     private var lastHeard = MonotonicTime.now
     /// How long nothing may come that was asked for.
@@ -93,6 +95,7 @@ final class FaultThread {
 
     /// Serves until the session stops, over one connection after the other, and without one in between.
     func run() {
+        placement = shared.place(.waker)
         do {
             if let channel { try poller.add(channel.connection.descriptor, token: Token.channel) }
             try poller.add(shared.stop.descriptor, token: Token.stop)
@@ -232,6 +235,10 @@ final class FaultThread {
     /// Sends what there is room for; the thread that reads events must not wait for the network.
     private func sendRequests(_ channel: FrameChannel) throws {
         guard nextRequest < requests.count else { return }
+        if nextRequest == 0 {
+            shared.pace.noted(isAlone: openPages == 0 && requests.count == 1, at: MonotonicTime.now.nanoseconds)
+            placement?.follow(shared.pace)
+        }
         while nextRequest < requests.count {
             let sent = try channel.trySend(count: requests.count - nextRequest, from: outgoing) { index in
                 PageFrame(

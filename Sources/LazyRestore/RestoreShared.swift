@@ -47,6 +47,10 @@ final class RestoreShared: Sendable {
     ///
     /// The thread that builds the process stays on one CPU meanwhile, and those that it starts would inherit that.
     let affinity = try? CPUAffinity()
+    /// How pages are asked for.
+    let pace = FaultPace()
+    /// A number of the session that the source knows as well, and how long threads of faults look; nil before pages are asked for.
+    let placing = Lock<(seed: UInt8, spin: Duration)?>(nil)
 
     private enum Copy {
         case none
@@ -87,6 +91,12 @@ final class RestoreShared: Sendable {
 
     /// Every thread ends when this is signalled.
     var stop: EventDescriptor { threads.stop }
+
+    /// Where the calling thread runs, for ``pace``; nil for anywhere at any time.
+    func place(_ role: ThreadPlacement.Role) -> ThreadPlacement? {
+        guard let affinity, let (seed, spin) = placing.withLock({ $0 }) else { return nil }
+        return ThreadPlacement(affinity, role, seed: seed, spin: spin)
+    }
 
     /// Starts a thread that ends when ``stop`` is signalled.
     func start(

@@ -259,10 +259,11 @@ final class Acceptor: Sendable {
         ) { [self] in
             defer { left(admission) }
             guard let channel = handover.take() else { return }
+            let placement = session.place(isUrgent ? .source : .stream, of: admission.session)
             if isUrgent {
-                FaultService(session, logger: logger).run(channel)
+                FaultService(session, placement, logger: logger).run(channel)
             } else {
-                BulkService(session, isFirst: admission.isFirst, logger: logger).run(channel)
+                BulkService(session, isFirst: admission.isFirst, placement, logger: logger).run(channel)
             }
         } failed: { [self] error in
             logger.notice("A connection was lost", metadata: ["reason": "\(error)"])

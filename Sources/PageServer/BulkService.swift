@@ -19,7 +19,10 @@ struct BulkService {
     private let isFirst: Bool
     private let logger: Logger
 
-    init(_ session: ServedSession, isFirst: Bool = true, logger: Logger) {
+    private let placement: ThreadPlacement?
+
+    init(_ session: ServedSession, isFirst: Bool = true, _ placement: ThreadPlacement? = nil, logger: Logger) {
+        self.placement = placement
         self.session = session
         self.isFirst = isFirst
         self.logger = logger
@@ -29,7 +32,10 @@ struct BulkService {
     func run(_ channel: FrameChannel) {
         defer { session.ended(channel) }
         do {
-            channel.connection.afterRecord = { [ledger = session.ledger] in ledger.makeWay() }
+            channel.connection.afterRecord = { [session, placement] in
+                placement?.follow(session.pace)
+                session.ledger.makeWay()
+            }
             try SocketTuning.limitUnsent(channel.connection.descriptor, bytes: Self.unsentBytes)
             try preCopyUntilItMayBegin(channel)
             try ThreadPrivileges.reader.limitCurrentThread()

@@ -17,7 +17,10 @@ struct FaultService {
     private let session: ServedSession
     private let logger: Logger
 
-    init(_ session: ServedSession, logger: Logger) {
+    private let placement: ThreadPlacement?
+
+    init(_ session: ServedSession, _ placement: ThreadPlacement? = nil, logger: Logger) {
+        self.placement = placement
         self.session = session
         self.logger = logger
     }
@@ -33,7 +36,10 @@ struct FaultService {
                 let isFirst = !channel.nextFrameIsHere
                 switch try channel.receive(until: .never, spinning: &spin) {
                 case .pages(let request):
-                    let waits = !isFirst && channel.nextFrameIsHere && heldBack < Self.heldBackAtMost
+                    let isLast = !channel.nextFrameIsHere
+                    session.pace.noted(isAlone: isFirst && isLast, at: MonotonicTime.now.nanoseconds)
+                    placement?.follow(session.pace)
+                    let waits = !isFirst && !isLast && heldBack < Self.heldBackAtMost
                     heldBack = waits ? heldBack + 1 : 0
                     channel.moreFollows = waits
                     try desk.answer(request)

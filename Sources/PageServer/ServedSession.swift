@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 internal import FrameTransport
 internal import LinuxSystem
+internal import PageWire
 internal import Paging
 internal import Reporting
 internal import TLSSession
@@ -18,6 +19,8 @@ final class ServedSession: Sendable {
     let pid: Int32
     /// How long a fault thread looks for the next request before it goes to sleep.
     let spin: Spin
+    /// How pages are asked for.
+    let pace = FaultPace()
     /// Who is let in.
     let table = Lock(SessionTable())
     /// Control connections that were let in, for the tracer thread.
@@ -51,6 +54,12 @@ final class ServedSession: Sendable {
         starter = try ThreadStarter(threads)
         sessionStop = Lock(try EventDescriptor())
         streamMayBegin = try EventDescriptor()
+    }
+
+    /// Where the calling thread runs, for ``pace``; nil for anywhere at any time.
+    func place(_ role: ThreadPlacement.Role, of session: SessionIdentifier) -> ThreadPlacement? {
+        guard let usual = try? CPUAffinity() else { return nil }
+        return ThreadPlacement(usual, role, seed: session.bytes[0], spin: spin.limit)
     }
 
     /// Signalled when the present session ends, or everything does; what the connections of the session wait for besides their peer.
