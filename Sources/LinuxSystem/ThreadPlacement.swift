@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+internal import Glibc
 
 /// On which CPUs a thread runs while faults come one by one, and else.
 ///
@@ -25,9 +26,10 @@ public final class ThreadPlacement {
     private let role: Role
     private let usual: CPUAffinity
     private let oneByOne: CPUAffinity
+    private let ownNice: Int32?
     private var isOneByOne = false
 
-    /// The usual CPUs of a process that has two of them.
+    /// For the calling thread.
     ///
     /// - Parameters:
     ///   - usual: where the thread runs else.
@@ -41,6 +43,7 @@ public final class ThreadPlacement {
         let ofFaults = Int(seed) % 2
         self.role = role
         self.usual = usual
+        ownNice = try? SchedulingAttributes().nice
         oneByOne = CPUAffinity(cpu: cpus[role == .stream ? 1 - ofFaults : ofFaults])
     }
 
@@ -52,17 +55,20 @@ public final class ThreadPlacement {
         guard isOneByOne != self.isOneByOne else { return }
         self.isOneByOne = isOneByOne
         try? (isOneByOne ? oneByOne : usual).apply()
-        if role == .waker { try? changeNice(by: isOneByOne ? -ThreadUrgency.urgentNice : ThreadUrgency.urgentNice) }
+        if role == .waker { try? setNice(isOneByOne ? Self.niceOfProcess : ownNice) }
     }
 
     /// Where no stream is the waker does not need a low nice value, which keeps faulting threads away.
     ///
     /// The kernel leaves a thread that is woken on the CPU where it was unless there is less to do on that of its waker, and a waker with
     /// that value counts as three.
-    private func changeNice(by change: Int32) throws(SystemCallError) {
+    private func setNice(_ nice: Int32?) throws(SystemCallError) {
         var attributes = try SchedulingAttributes()
-        guard attributes.policy == .other else { return }
-        attributes.nice += change
+        guard attributes.policy == .other, let nice, nice != attributes.nice else { return }
+        attributes.nice = nice
         try attributes.apply()
     }
+
+    /// That of the first thread, which nobody has raised.
+    private static var niceOfProcess: Int32? { try? SchedulingAttributes(thread: getpid()).nice }
 }

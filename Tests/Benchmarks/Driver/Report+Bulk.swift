@@ -10,6 +10,8 @@ extension Report {
         return .list(try sizes.map { try measureBulk(mebibytes: $0, times: $1) })
     }
 
+    private static let smallMebibytes = 16
+
     private func measureBulk(mebibytes: Int, times: Int) throws -> JSON {
         let pages = "\(mebibytes * 256)"
         // The first run touches memory that the machine may have to find first.
@@ -21,8 +23,15 @@ extension Report {
         func floor(_ modes: [String]) throws -> StreamFigures {
             StreamFigures(ofFloor: try measureFloor(["bulk", pages] + modes))
         }
+        let start = try measureStart()
         func thaw(_ request: Move.Request) throws -> StreamFigures {
-            StreamFigures(of: try Move(request), gibibytes: Double(mebibytes) / 1024)
+            let move = try Move(request)
+            let gibibytes = Double(mebibytes - Self.smallMebibytes) / 1024
+            return StreamFigures(
+                speed: move.speed,
+                sourceCPU: (move.pageServer.seconds - start.server) / gibibytes,
+                destinationCPU: (move.restorer.seconds - start.restorer) / gibibytes
+            )
         }
         let ways: [(name: String, measure: () throws -> StreamFigures)] = [
             ("floor", { try floor([]) }), ("floor, without TLS", { try floor(["tcp"]) }), ("thaw", { try thaw(one) }),
@@ -45,6 +54,8 @@ extension Report {
         let medians = runs.map(StreamFigures.median)
         let bests = runs.map(StreamFigures.best)
         for (index, way) in ways.enumerated() { Self.row(way.name, medians[index], bests[index], table) }
+        let without = "\(decimal(start.server, 2)) and \(decimal(start.restorer, 2)) s of CPU"
+        say("without what a move of \(Self.smallMebibytes) MiB costs: \(without)")
         say("thaw to the floor: \(medians[2].ratios(to: medians[0]))")
         say("the best of each: \(bests[2].ratios(to: bests[0]))")
         let rows = ways.indices.map { index in
@@ -54,6 +65,14 @@ extension Report {
             )
         }
         return .object([.init("mebibytes", .whole(mebibytes))] + rows)
+    }
+
+    /// CPU seconds of both programs that are no stream: they start, shake hands, and build a process.
+    private func measureStart() throws -> (server: Double, restorer: Double) {
+        let moves = try (0..<3).map { _ in
+            try Move(.init(arguments: ["\(Self.smallMebibytes)", "1", "gap", "asleep"]))
+        }
+        return (moves.map(\.pageServer.seconds).sorted()[1], moves.map(\.restorer.seconds).sorted()[1])
     }
 
     private static func row(_ name: String, _ median: StreamFigures, _ best: StreamFigures, _ table: Table) {
@@ -82,10 +101,8 @@ private struct StreamFigures {
         )
     }
 
-    init(of move: Move, gibibytes: Double) {
-        speed = move.speed
-        sourceCPU = move.pageServer.seconds / gibibytes
-        destinationCPU = move.restorer.seconds / gibibytes
+    init(speed: Double, sourceCPU: Double, destinationCPU: Double) {
+        (self.speed, self.sourceCPU, self.destinationCPU) = (speed, sourceCPU, destinationCPU)
     }
 
     /// The middle of each figure.
