@@ -52,6 +52,7 @@ final class FaultThread {
         var isHeld = false
     }
 
+    /// Where this thread runs; made by the thread itself.
     private var placement: ThreadPlacement?
 
     /// When something has come over the connection, or when the first page was asked for since.

@@ -20,7 +20,7 @@ public enum ThreadUrgency: Hashable, Sendable {
     /// stream does so while faults come.
     private static let longSlice: UInt64 = 3_000_000
     /// So much more of a CPU goes to an urgent thread than to others (three times as much), where the user may have that.
-    static let urgentNice: Int32 = -5
+    private static let urgentNice: Int32 = -5
 
     /// Makes the calling thread so urgent.
     ///

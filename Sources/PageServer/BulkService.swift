@@ -17,14 +17,14 @@ struct BulkService {
     private let session: ServedSession
     /// Whether this connection carries what is sent once.
     private let isFirst: Bool
+    /// Where the thread runs.
+    private let placement: ThreadPlacement?
     private let logger: Logger
 
-    private let placement: ThreadPlacement?
-
     init(_ session: ServedSession, isFirst: Bool = true, _ placement: ThreadPlacement? = nil, logger: Logger) {
-        self.placement = placement
         self.session = session
         self.isFirst = isFirst
+        self.placement = placement
         self.logger = logger
     }
 

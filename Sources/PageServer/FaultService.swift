@@ -15,13 +15,13 @@ struct FaultService {
     private static let heldBackAtMost = 3
 
     private let session: ServedSession
+    /// Where the thread runs.
+    private let placement: ThreadPlacement?
     private let logger: Logger
 
-    private let placement: ThreadPlacement?
-
     init(_ session: ServedSession, _ placement: ThreadPlacement? = nil, logger: Logger) {
-        self.placement = placement
         self.session = session
+        self.placement = placement
         self.logger = logger
     }
 

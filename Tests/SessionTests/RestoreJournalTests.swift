@@ -65,6 +65,15 @@ struct RestoreJournalTests {
         #expect(described() == ["settled 0 0 16", "other", "settled 0 16 16", "settled 1 32 16", "settled 1 0 16"])
     }
 
+    /// A restorer may be killed between two words of a change: the digest is there, the kind is not.
+    @Test func whoIsKilledWhileItAmendsLeavesTheRecordAsItWas() throws {
+        settle(pages)
+        var torn = try #require(journal.events.latest)
+        (torn.third, torn.fourth) = digest.value
+        journal.events.amendLatest(torn)
+        #expect(described() == ["settled 0 0 64"])
+    }
+
     @Test(arguments: [UInt64.max << 1, UInt64.max >> 1, 0, 0x7fff])
     func whatHasNotAllComeForTheFirstTimeIsNotedByItself(bits: UInt64) {
         settle(pages)
